@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * device.h - the engine: a stack of deltas served as one block device.
+ *
+ * A device lives on one loop and is called from that loop only. Given the order of I/O completions its behaviour is a pure
+ * function: tests run it on io/sim.
+ *
+ * What it promises:
+ *  1. A request whose `done` got 0 is seen by every later request.
+ *  2. After a DEVICE_FLUSH (or a write with DEVICE_FUA) all requests that were done before it was submitted survive any
+ *     crash. What was not flushed is, after a crash, old or new in each 512-byte sector, never anything else.
+ *  3. A file cluster that no index entry points to is never visible, and one never holds the data of two virtual clusters.
+ *  4. A read-only device writes no byte to any file.
+ */
+#ifndef DEVICE_DEVICE_H
+#define DEVICE_DEVICE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "format/format.h"
+#include "io/io.h"
+
+struct device;
+struct loop;
+
+#define DEVICE_MAX_LEVELS 127
+
+enum device_kind {
+	DEVICE_READ,
+	DEVICE_WRITE,
+	DEVICE_DISCARD,      /* the range reads as zeros afterwards and its space goes back */
+	DEVICE_WRITE_ZEROES, /* the range reads as zeros afterwards */
+	DEVICE_FLUSH,
+};
+
+enum device_flags {
+	DEVICE_FUA = 1, /* durable when done; with any kind that changes data */
+};
+
+#define DEVICE_REQUEST_SLOTS 4
+
+/*
+ * One request of a front end. Embedded in the front end's own struct, handed to device_submit(), and the front end's again
+ * when `done` is called, which is never from inside device_submit()... unless the answer needs no I/O (a read of a hole): then
+ * it is. `offset` and `length` are multiples of 512 and inside the device; the front end checks that.
+ */
+struct device_request {
+	enum device_kind kind;
+	unsigned flags;
+	uint64_t offset; /* bytes */
+	uint64_t length; /* bytes; 0 with DEVICE_FLUSH */
+	void *buffer;    /* DEVICE_READ, DEVICE_WRITE: contiguous */
+	void (*done)(struct device_request *request, int result); /* 0 or a negative errno; first error wins */
+
+	/* The engine's from submit to done. */
+	struct device *device;
+	struct list node;
+	uint64_t cursor;  /* how far the request has been started */
+	unsigned pending; /* operations in flight for it */
+	int result;
+	unsigned state;
+	struct io_op ops[DEVICE_REQUEST_SLOTS];
+};
+
+enum device_on_full {
+	DEVICE_FULL_STOP,  /* a write that finds no space on the host waits and is tried again (default) */
+	DEVICE_FULL_ERROR, /* it fails with -ENOSPC */
+};
+
+enum device_event {
+	DEVICE_EVENT_FULL,    /* the host is out of space: requests wait */
+	DEVICE_EVENT_RESUMED, /* they go on */
+	DEVICE_EVENT_ABORTED, /* the index could not be written: all further writes fail with -EIO */
+};
+
+struct device_config {
+	struct loop *loop;
+	const struct delta *levels;        /* base first; copied. The files stay the caller's and open until
+	                                    * device_close() is done */
+	unsigned nlevels;                  /* 1..DEVICE_MAX_LEVELS */
+	bool read_only;
+	enum device_on_full on_full;
+	uint64_t retry_ns; /* DEVICE_FULL_STOP: time between tries; 0 means 1 s */
+	void (*event)(void *data, enum device_event event); /* may be NULL */
+	void *event_data;
+};
+
+/*
+ * Opens a device: loads every index into the merged map, checks it, finds the free clusters of the top and, unless
+ * read-only, durably marks the top as in use. May block. A top that was left in use by a crash is recovered here: that
+ * needs nothing but the scan. Refuses (-EUCLEAN, status 11) an index that points outside its file or twice to one cluster.
+ */
+int device_open(const struct device_config *config, struct device **ret, struct ploop_error *err);
+
+/* Starts a request. */
+void device_submit(struct device_request *request);
+
+/*
+ * Waits for all requests, makes everything durable, cuts free clusters off the end of the top, marks it clean and frees the
+ * device; then calls done(data, result). A device that aborted leaves its top marked in use. Call it once, and submit nothing
+ * after it. Files stay open.
+ */
+void device_close(struct device *device, void (*done)(void *data, int result), void *data);
+
+/* Tries requests that wait for space at once. */
+void device_resume(struct device *device);
+
+uint64_t device_size(const struct device *device);    /* bytes */
+uint32_t device_cluster(const struct device *device); /* bytes */
+bool device_read_only(const struct device *device);
+bool device_aborted(const struct device *device);
+bool device_full(const struct device *device); /* requests wait for space on the host */
+unsigned device_levels(const struct device *device);
+
+/* Where virtual cluster v is: the level (0 the base) and its file cluster; 0 as the file cluster when it is nowhere. */
+struct device_place {
+	unsigned level;
+	uint32_t cluster;
+};
+struct device_place device_lookup(const struct device *device, uint32_t v);
+
+/* Clusters of the top's file: in use by the index, free inside the file, and in all. */
+struct device_usage {
+	uint64_t mapped; /* virtual clusters mapped anywhere */
+	uint64_t top_used, top_free;
+};
+void device_get_usage(const struct device *device, struct device_usage *ret);
+
+/* Counters, by the names of the original where it had one. Only ever grow, until cleared. */
+struct device_stats {
+	uint64_t bio_in, bio_out, bio_fast, bio_alloc, bio_alloc_whole, bio_cows, bio_splits, bio_rzero, bio_wzero, bio_discard,
+		bio_flush_in, bio_flush_out, bio_flush_skip, bio_fua_in, bio_fsync, bio_lockouts, bio_full, bio_errors,
+		map_single_writes, map_lockouts, read_bytes, write_bytes, discard_bytes;
+};
+struct device_stats *device_get_stats(struct device *device);
+
+/* Names of the counters in the order of the struct, NULL-terminated. */
+extern const char *const device_stats_names[];
+
+#endif

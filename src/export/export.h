@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * export.h - front ends: how the kernel reaches a device.
+ *
+ * A front end is one const table. It runs on the device's loop, turns what the kernel asks into device requests, and
+ * provides a block device node. It sees the device and the loop, nothing else.
+ */
+#ifndef EXPORT_EXPORT_H
+#define EXPORT_EXPORT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct device;
+struct export;
+struct loop;
+struct ploop_error;
+
+struct export_config {
+	struct loop *loop;
+	struct device *device;
+	const char *name;        /* of the device, "ploop0": for messages and thread names */
+	unsigned depth;          /* requests in flight; 0 means 128 */
+	bool read_only;
+	uint32_t logical_block;  /* bytes; 512 */
+	/* The kernel's side is gone for good (unmounted, detached by hand). Called on the loop. */
+	void (*gone)(void *data);
+	void *data;
+};
+
+struct export_ops {
+	const char *name;
+	const char *summary; /* one line for `ploop modules` */
+	/* Can this host run it? 0, or a negative errno and a text that says why not. Required. */
+	int (*usable)(struct ploop_error *err);
+	/* Starts serving. Asynchronous: calls started(data, 0 or negative errno) on the loop when the node can be used; the
+	 * text of a failure is in `err`, which must live until then. Required. */
+	int (*start)(const struct export_config *config, void (*started)(void *data, int result), void *data,
+		     struct export **ret, struct ploop_error *err);
+	/* The block device node, for example "/dev/loop3". Required. */
+	const char *(*node)(const struct export *export);
+	/*
+	 * Detaches from the kernel, after the last opener is gone. Asynchronous. -EBUSY when somebody has the node open and
+	 * `force` is not set: then it goes on serving. Frees the export on success. Required.
+	 */
+	void (*stop)(struct export *export, bool force, void (*stopped)(void *data, int result), void *data);
+	/* The device has a new size: tell the kernel. Optional (NULL: cannot grow while in use). */
+	int (*resized)(struct export *export);
+};
+
+/* A running front end. Implementations embed it first. */
+struct export {
+	const struct export_ops *ops;
+};
+
+/* In the order of preference, NULL-terminated. */
+extern const struct export_ops *const export_modules[];
+const struct export_ops *export_find(const char *name);
+
+#endif
