@@ -86,6 +86,13 @@ typedef void (*ploop_log_fn)(void *data, int level, const char *text);
  */
 PLOOP_API void ploop_set_log(ploop_log_fn fn, void *data);
 
+/*
+ * How far a long operation is: called now and then, on the caller's thread. `stage` names what is being done; `total` is 0
+ * when nobody knows. Anything but 0 asks the operation to stop, which then fails with -ECANCELED and leaves things as its
+ * description says. Where such a function is a parameter it may be NULL.
+ */
+typedef int (*ploop_progress_fn)(void *data, const char *stage, uint64_t done, uint64_t total);
+
 /* The version of the library, for example "0.1.0". */
 PLOOP_API const char *ploop_version(void);
 

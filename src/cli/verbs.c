@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* verbs.c - the table of verbs, in the order of the summary: one heading after the other. */
+#include "cli/verbs.h"
+
+#include <stddef.h>
+#include <string.h>
+
+const struct verb *const verbs[] = {
+	/* Disks: what works on files */
+
+	/* Devices: what works on a mounted disk */
+
+	/* Look: numbers about either */
+
+	/* About ploop itself */
+	&verb_help,
+	&verb_version,
+	NULL,
+};
+
+const struct verb *verb_find(const char *name)
+{
+	for (const struct verb *const *v = verbs; *v; v++) {
+		if (!strcmp(name, (*v)->name) || ((*v)->alias && !strcmp(name, (*v)->alias)))
+			return *v;
+	}
+	return NULL;
+}
