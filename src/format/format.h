@@ -92,6 +92,9 @@ extern const struct format format_ploop1;
 extern const struct format *const formats[];
 const struct format *format_find(const char *name);
 
+/* The format that the first bytes of a file name by their signature; NULL when there is none: it may then be raw. */
+const struct format *format_probe(const void *head, size_t len);
+
 /* Byte of the file where file cluster k starts. */
 static inline uint64_t geometry_offset(const struct geometry *g, uint32_t k)
 {
