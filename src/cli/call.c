@@ -24,7 +24,8 @@ static void call_prepare(struct call *call)
 				*letter++ = ':';
 		}
 		if (o->name)
-			call->longs[n++] = (struct option){ o->name, o->arg ? required_argument : no_argument, NULL, o->code };
+			call->longs[n++] =
+				(struct option){ o->name, o->arg ? required_argument : no_argument, NULL, o->code };
 	}
 }
 

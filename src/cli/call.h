@@ -30,8 +30,8 @@ struct call {
 int call_verb(const struct verb *verb, int argc, char **argv);
 
 /*
- * The next option: its code, CALL_END, or CALL_BAD when it is not one of the verb's (that is reported already). Options may
- * follow operands.
+ * The next option: its code, CALL_END, or CALL_BAD when it is not one of the verb's (that is reported already).
+ * Options may follow operands.
  */
 int call_option(struct call *call);
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* help.c - `ploop help`: everything comes from the verb tables. With --table it also feeds shell completion and checks. */
+/* help.c - `ploop help`: all of it comes from the verb tables. --table feeds shell completion and the checks. */
 #include "cli/help.h"
 
 #include <stdbool.h>
@@ -25,10 +25,11 @@ void help_summary(FILE *out)
 		}
 		fprintf(out, "  %-20s %s\n", (*v)->name, (*v)->summary);
 	}
-	fprintf(out, "\n  -v says more, -v0 less, -v-1 errors only, -v-2 nothing; -v4 adds the time. The default is -v3.\n");
+	fprintf(out,
+		"\n  -v says more, -v0 less, -v-1 errors only, -v-2 nothing; -v4 adds the time. The default is -v3.\n");
 }
 
-/* One option a line: letter, long name, argument; "-" for what is not there. Old spellings without help are left out. */
+/* One option a line: letter, long name, argument; "-" for what is not there. Options without help are left out. */
 static void print_table(const struct verb *verb)
 {
 	for (const struct verb_option *o = verb->options; o && o->code; o++) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * json.h - the shape of all JSON that ploop prints: one object whose keys are lower case with underscores, sizes as numbers of
- * bytes, lists as {"devices":[{...}]}. json-c aborts nothing and returns NULL when memory is short; json_print() then says so.
+ * json.h - the shape of all JSON that ploop prints: one object whose keys are lower case with underscores, sizes as
+ * numbers of bytes, lists as {"devices":[{...}]}.
  */
 #ifndef CLI_JSON_H
 #define CLI_JSON_H

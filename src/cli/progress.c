@@ -12,7 +12,7 @@
 #include "base/error.h"
 
 #define SECOND 1000000000ull
-#define PROGRESS_QUIET SECOND            /* shorter work shows nothing */
+#define PROGRESS_QUIET SECOND /* shorter work shows nothing */
 #define PROGRESS_INTERVAL (SECOND / 5)
 
 static const int progress_signals[] = { SIGINT, SIGTERM, SIGHUP };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * progress.h - how far a long operation is, on standard error: one line that rewrites itself on a terminal, once the work takes
- * over a second; or one JSON object a line with --progress=json. Also turns ^C into a polite request to stop.
+ * progress.h - how far a long operation is, on standard error: one line that rewrites itself on a terminal, once the
+ * work takes over a second; or one JSON object a line with --progress=json. Also turns ^C into a polite request to stop.
  *
  *	struct progress progress;
  *

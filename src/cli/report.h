@@ -6,8 +6,8 @@
 #include <ploop/ploop.h>
 
 /*
- * Sends messages up to `verbosity` to standard output, errors to standard error. From 4 on each line has the time before it,
- * "[ss.uuuuuu] ", as scripts know it from the original.
+ * Sends messages up to `verbosity` to standard output, errors to standard error. From 4 on each line has the time before
+ * it, "[ss.uuuuuu] ", as scripts know it from the original.
  */
 void report_init(int verbosity);
 

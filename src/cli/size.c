@@ -24,7 +24,8 @@ static int size_too_large(const char *text, const char *option, struct ploop_err
 }
 
 /* strtoull() takes "-1" for a huge number; so did the original, which then called it too large. */
-static int digits_parse(const char *text, const char *option, uint64_t *ret, const char **ret_rest, struct ploop_error *err)
+static int digits_parse(const char *text, const char *option, uint64_t *ret, const char **ret_rest,
+			struct ploop_error *err)
 {
 	char *rest;
 

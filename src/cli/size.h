@@ -11,9 +11,9 @@
 #define SIZE_BYTES 1u
 
 /*
- * Reads a number of the original's grammar: decimal, 0x or 0 octal, then at most one of K, M, G, T in either case (binary).
- * A number without suffix counts `unit` bytes: SIZE_SECTORS for sizes of disks. `option` ("-s") is for the message. The
- * upper bound, exclusive, is 1 PiB - 512 KiB.
+ * Reads a number of the original's grammar: decimal, 0x or 0 octal, then at most one of K, M, G, T in either case
+ * (binary). A number without suffix counts `unit` bytes: SIZE_SECTORS for sizes of disks. `option` ("-s") is for the
+ * message. The upper bound, exclusive, is 0xffffffff << 9 sectors.
  */
 int size_parse(const char *text, const char *option, unsigned unit, uint64_t *ret, struct ploop_error *err);
 

@@ -15,10 +15,20 @@ static void test_good(void **state)
 		unsigned unit;
 		uint64_t bytes;
 	} cases[] = {
-		{ "0", 512, 0 },           { "2048", 512, 1 << 20 }, { "0x800", 512, 1 << 20 }, { "010", 512, 8 * 512 },
-		{ " 8", 512, 8 * 512 },    { "+8", 512, 8 * 512 },   { "1k", 512, 1024 },       { "1K", 512, 1024 },
-		{ "10m", 512, 10 << 20 },  { "3G", 512, 3ull << 30 }, { "1023t", 512, 1023ull << 40 },
-		{ "0x10k", 512, 16 << 10 }, { "4096", 1, 4096 },      { "4k", 1, 4096 },
+		{ "0", 512, 0 },
+		{ "2048", 512, 1 << 20 },
+		{ "0x800", 512, 1 << 20 },
+		{ "010", 512, 8 * 512 },
+		{ " 8", 512, 8 * 512 },
+		{ "+8", 512, 8 * 512 },
+		{ "1k", 512, 1024 },
+		{ "1K", 512, 1024 },
+		{ "10m", 512, 10 << 20 },
+		{ "3G", 512, 3ull << 30 },
+		{ "1023t", 512, 1023ull << 40 },
+		{ "0x10k", 512, 16 << 10 },
+		{ "4096", 1, 4096 },
+		{ "4k", 1, 4096 },
 		{ "2199023255039", 512, 2199023255039ull * 512 },
 	};
 
@@ -75,9 +85,14 @@ static void test_format(void **state)
 
 static void test_uuid(void **state)
 {
-	static const char plain[] = "5FBAABE3-6958-40ff-92a7-860e329aab41", full[] = "{5FBAABE3-6958-40ff-92a7-860e329aab41}";
-	static const char *const bad[] = { "", "{}", "5fbaabe3", "{5fbaabe3-6958-40ff-92a7-860e329aab41",
-					   "5fbaabe3-6958-40ff-92a7-860e329aab4g", "5fbaabe3x6958-40ff-92a7-860e329aab41",
+	static const char plain[] = "5FBAABE3-6958-40ff-92a7-860e329aab41",
+			  full[] = "{5FBAABE3-6958-40ff-92a7-860e329aab41}";
+	static const char *const bad[] = { "",
+					   "{}",
+					   "5fbaabe3",
+					   "{5fbaabe3-6958-40ff-92a7-860e329aab41",
+					   "5fbaabe3-6958-40ff-92a7-860e329aab4g",
+					   "5fbaabe3x6958-40ff-92a7-860e329aab41",
 					   "[5fbaabe3-6958-40ff-92a7-860e329aab41]" };
 	char uuid[ARG_UUID];
 	struct ploop_error err;
