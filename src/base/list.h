@@ -70,11 +70,11 @@ static inline void list_move_all(struct list *to, struct list *from)
 	list_init(from);
 }
 
-#define list_for_each(node, list) for (struct list *node = (list)->next; node != (list); node = node->next)
+#define list_for_each(node, head) for (struct list *node = (head)->next; node != (head); node = node->next)
 
 /* The current node may be removed inside the body. */
-#define list_for_each_safe(node, list) \
-	for (struct list *node = (list)->next, *node##_next = node->next; node != (list); \
+#define list_for_each_safe(node, head) \
+	for (struct list *node = (head)->next, *node##_next = node->next; node != (head); \
 	     node = node##_next, node##_next = node->next)
 
 #endif
