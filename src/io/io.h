@@ -99,7 +99,10 @@ struct io_file {
 extern const struct io_ops *const io_modules[];
 const struct io_ops *io_module_find(const char *name);
 
-/* Opens `path`. `module` NULL chooses. */
+/*
+ * Opens `path`, which must be a regular file. `module` NULL chooses. With `loop` NULL the file takes everything but
+ * io_submit(): enough for tools that only look or that write a file once.
+ */
 int io_open(struct loop *loop, const struct io_ops *module, const char *path, unsigned flags, struct io_file **ret,
 	    struct ploop_error *err);
 /* NULL is accepted. No operation may be in flight. */

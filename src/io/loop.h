@@ -18,6 +18,7 @@
 #include "base/list.h"
 
 struct loop;
+struct io_pool;
 struct io_uring;
 struct ploop_error;
 
@@ -64,6 +65,7 @@ struct loop {
 	struct list tasks;
 	struct list timers; /* sorted by due */
 	bool stopped;
+	struct io_pool *pool; /* threads for what would block, made by the first file that needs them; else NULL */
 };
 
 /* Makes a loop for about `depth` operations in flight: uring when the kernel allows it, else poll. `kind` may name one

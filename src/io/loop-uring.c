@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * loop-uring.c - the loop on one io_uring: file I/O, watched descriptors and the wait are one system call a turn.
+ *
+ * The user data of an entry is a struct loop_completion, or, with the lowest bit set, a slot of a watch, or 0 when nobody
+ * cares. A watch is reached through a slot because its memory may be gone before the kernel has confirmed its removal; a
+ * slot is free again only when the kernel has nothing more to say about it.
+ *
+ *	FREE -> ADD (wants an entry) -> POLLING -> FREE
+ *	                                   `-> REMOVE (wants an entry) -> REMOVING -> FREE
+ *
+ * The ring belongs to the thread that first waits (the kernel's SINGLE_ISSUER), not to the one that makes the loop: a daemon
+ * may fork in between.
+ */
+#include <errno.h>
+#include <liburing.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "io/loop-kinds.h"
+
+enum slot_state { SLOT_FREE, SLOT_ADD, SLOT_POLLING, SLOT_REMOVE, SLOT_REMOVING };
+
+struct slot {
+	struct list node; /* in uring_loop.free or .wanting, or in neither */
+	struct loop_watch *watch; /* NULL once removed */
+	enum slot_state state;
+};
+
+struct uring_loop {
+	struct loop loop;
+	struct io_uring ring;
+	bool enabled;
+	struct list free;
+	struct list wanting; /* slots that want an entry: ADD, REMOVE */
+	struct slot slots[LOOP_WATCHES];
+};
+
+#define SLOT_TAG UINT64_C(1)
+#define REAP_BATCH 64
+
+static const struct loop_ops loop_uring_ops;
+
+static struct uring_loop *uring_loop(struct loop *loop)
+{
+	return container_of(loop, struct uring_loop, loop);
+}
+
+static uint64_t slot_data(const struct slot *slot)
+{
+	return (uint64_t)(uintptr_t)slot | SLOT_TAG;
+}
+
+static void slot_release(struct uring_loop *self, struct slot *slot)
+{
+	slot->state = SLOT_FREE;
+	slot->watch = NULL;
+	list_push_front(&self->free, &slot->node);
+}
+
+/* Gives slots their entries, as far as there is room. */
+static void uring_feed_slots(struct uring_loop *self)
+{
+	list_for_each_safe(node, &self->wanting) {
+		struct slot *slot = container_of(node, struct slot, node);
+		struct io_uring_sqe *sqe = io_uring_get_sqe(&self->ring);
+
+		if (!sqe)
+			return;
+		list_remove(node);
+		if (slot->state == SLOT_ADD) {
+			io_uring_prep_poll_add(sqe, slot->watch->fd, (unsigned)slot->watch->events);
+			io_uring_sqe_set_data64(sqe, slot_data(slot));
+			slot->state = SLOT_POLLING;
+		} else {
+			io_uring_prep_poll_remove(sqe, slot_data(slot));
+			io_uring_sqe_set_data64(sqe, 0);
+			slot->state = SLOT_REMOVING;
+		}
+	}
+}
+
+static void slot_complete(struct uring_loop *self, struct slot *slot, int result)
+{
+	struct loop_watch *watch = slot->watch;
+
+	if (slot->state == SLOT_REMOVE)
+		list_remove(&slot->node);
+	slot_release(self, slot);
+	if (!watch)
+		return;
+	watch->armed = false;
+	watch->ready(watch, result);
+}
+
+static void uring_complete(struct uring_loop *self, uint64_t data, int result, unsigned flags)
+{
+	if (data & SLOT_TAG) {
+		slot_complete(self, (struct slot *)(uintptr_t)(data & ~SLOT_TAG), result);
+	} else if (data) {
+		struct loop_completion *completion = (struct loop_completion *)(uintptr_t)data;
+
+		completion->done(completion, result, flags);
+	}
+}
+
+/* Copies a batch out before handing it on, so that the kernel has room again and a handler may submit. */
+static unsigned uring_reap(struct uring_loop *self)
+{
+	struct io_uring_cqe *cqes[REAP_BATCH];
+	struct {
+		uint64_t data;
+		int result;
+		unsigned flags;
+	} done[REAP_BATCH];
+	unsigned n = io_uring_peek_batch_cqe(&self->ring, cqes, REAP_BATCH);
+
+	for (unsigned i = 0; i < n; i++) {
+		done[i].data = cqes[i]->user_data;
+		done[i].result = cqes[i]->res;
+		done[i].flags = cqes[i]->flags;
+	}
+	io_uring_cq_advance(&self->ring, n);
+	for (unsigned i = 0; i < n; i++)
+		uring_complete(self, done[i].data, done[i].result, done[i].flags);
+	return n;
+}
+
+static int uring_enter(struct uring_loop *self, uint64_t timeout)
+{
+	struct timespec time = loop_timespec(timeout);
+	struct __kernel_timespec ts = { .tv_sec = time.tv_sec, .tv_nsec = time.tv_nsec };
+	struct io_uring_cqe *cqe;
+
+	if (!timeout)
+		return io_uring_submit_and_get_events(&self->ring);
+	return io_uring_submit_and_wait_timeout(&self->ring, &cqe, 1, timeout == UINT64_MAX ? NULL : &ts, NULL);
+}
+
+static int uring_wait(struct loop *loop, uint64_t timeout)
+{
+	struct uring_loop *self = uring_loop(loop);
+	unsigned most;
+	int r;
+
+	if (!self->enabled) {
+		r = io_uring_enable_rings(&self->ring);
+		if (r < 0)
+			return r;
+		self->enabled = true;
+	}
+	uring_feed_slots(self);
+	if (!list_empty(&self->wanting))
+		timeout = 0;
+	r = uring_enter(self, timeout);
+	/* EBUSY and EAGAIN: the kernel wants completions to be taken first, which comes now. */
+	if (r < 0 && r != -ETIME && r != -EINTR && r != -EBUSY && r != -EAGAIN)
+		return r;
+	/* Bounded, so that tasks and timers get their turn. */
+	for (most = 16; most && uring_reap(self) == REAP_BATCH; most--)
+		;
+	return 0;
+}
+
+static int uring_watch(struct loop *loop, struct loop_watch *watch)
+{
+	struct uring_loop *self = uring_loop(loop);
+	struct list *node = list_pop(&self->free);
+	struct slot *slot;
+
+	if (!node)
+		return -ENFILE;
+	slot = container_of(node, struct slot, node);
+	slot->watch = watch;
+	slot->state = SLOT_ADD;
+	list_push_back(&self->wanting, &slot->node);
+	return 0;
+}
+
+static void uring_unwatch(struct loop *loop, struct loop_watch *watch)
+{
+	struct uring_loop *self = uring_loop(loop);
+
+	for (unsigned i = 0; i < LOOP_WATCHES; i++) {
+		struct slot *slot = &self->slots[i];
+
+		if (slot->watch != watch)
+			continue;
+		slot->watch = NULL;
+		if (slot->state == SLOT_ADD) {
+			list_remove(&slot->node);
+			slot_release(self, slot);
+		} else {
+			slot->state = SLOT_REMOVE;
+			list_push_back(&self->wanting, &slot->node);
+		}
+		return;
+	}
+}
+
+static void uring_free(struct loop *loop)
+{
+	struct uring_loop *self = uring_loop(loop);
+
+	io_uring_queue_exit(&self->ring);
+	free(self);
+}
+
+static const struct loop_ops loop_uring_ops = {
+	.name = "uring",
+	.wait = uring_wait,
+	.watch = uring_watch,
+	.unwatch = uring_unwatch,
+	.now = loop_monotonic,
+	.free = uring_free,
+};
+
+/* From what the newest kernels take to what all take. */
+static int uring_setup(struct io_uring *ring, unsigned entries)
+{
+	static const unsigned tries[] = {
+		IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+		IORING_SETUP_R_DISABLED | IORING_SETUP_COOP_TASKRUN,
+		IORING_SETUP_R_DISABLED,
+	};
+	int r = -EINVAL;
+
+	for (unsigned i = 0; i < sizeof(tries) / sizeof(tries[0]) && r == -EINVAL; i++) {
+		struct io_uring_params params = { .flags = tries[i] | IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE,
+						  .cq_entries = entries * 4 };
+
+		r = io_uring_queue_init_params(entries, ring, &params);
+		if (!r && (params.features & (IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG)) !=
+				  (IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG)) {
+			io_uring_queue_exit(ring);
+			r = -ENOSYS;
+		}
+	}
+	return r;
+}
+
+int loop_uring_new(unsigned depth, struct loop **ret, struct ploop_error *err)
+{
+	struct uring_loop *self = calloc(1, sizeof(*self));
+	unsigned entries = 64;
+	int r;
+
+	if (!self)
+		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "cannot make an event loop");
+	while (entries < depth * 2 && entries < 4096)
+		entries *= 2;
+	r = uring_setup(&self->ring, entries);
+	if (r) {
+		free(self);
+		return error_sys(err, r, PLOOP_EXIT_SYS, "cannot set up io_uring (see sysctl kernel.io_uring_disabled)");
+	}
+	loop_init(&self->loop, &loop_uring_ops);
+	list_init(&self->free);
+	list_init(&self->wanting);
+	for (unsigned i = 0; i < LOOP_WATCHES; i++)
+		slot_release(self, &self->slots[i]);
+	*ret = &self->loop;
+	return 0;
+}
+
+struct io_uring *loop_ring(struct loop *loop)
+{
+	return loop && loop->ops == &loop_uring_ops ? &uring_loop(loop)->ring : NULL;
+}
