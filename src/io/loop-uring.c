@@ -16,6 +16,8 @@
 #include <liburing.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "io/loop-kinds.h"
@@ -138,18 +140,25 @@ static int uring_enter(struct uring_loop *self, uint64_t timeout)
 	return io_uring_submit_and_wait_timeout(&self->ring, &cqe, 1, timeout == UINT64_MAX ? NULL : &ts, NULL);
 }
 
+/* From now on the ring is this thread's. A system call of its own: the library does not export one in all versions. */
+static int uring_enable(struct uring_loop *self)
+{
+	if (self->enabled)
+		return 0;
+	if (syscall(SYS_io_uring_register, self->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0) < 0)
+		return -errno;
+	self->enabled = true;
+	return 0;
+}
+
 static int uring_wait(struct loop *loop, uint64_t timeout)
 {
 	struct uring_loop *self = uring_loop(loop);
 	unsigned most;
-	int r;
+	int r = uring_enable(self);
 
-	if (!self->enabled) {
-		r = io_uring_enable_rings(&self->ring);
-		if (r < 0)
-			return r;
-		self->enabled = true;
-	}
+	if (r)
+		return r;
 	uring_feed_slots(self);
 	if (!list_empty(&self->wanting))
 		timeout = 0;
