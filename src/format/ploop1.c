@@ -2,12 +2,13 @@
 /*
  * ploop1.c - ploop images, versions 1 and 2.
  *
- * 64 bytes of header, then the index of 4-byte entries, padded with zeros; then the data area of whole clusters. An entry of
- * version 1 is the sector where the cluster starts, one of version 2 its number in clusters; 0 is "not mapped". All is
- * little-endian.
+ * 64 bytes of header, then the index of 4-byte entries, padded with zeros; then the data area of whole clusters. An
+ * entry of version 1 is the sector where the cluster starts, one of version 2 its number in clusters; 0 is "not
+ * mapped". All is little-endian.
  *
  * Three sizes of trust:
- *  - what would make a sum or a place wrong is refused (cluster 0, an index shorter than the disk, data inside the index);
+ *  - what would make a sum or a place wrong is refused (cluster 0, an index shorter than the disk, data inside the
+ * index);
  *  - what other software wrote and we can read but not safely write is marked read-only with a reason;
  *  - hints (heads, cylinders, CIF_Empty, a larger data offset than needed) are taken as they are.
  */
@@ -82,8 +83,9 @@ bool ploop1_in_use_legal(uint32_t in_use)
 
 static bool closed(const struct ploop1_header *h)
 {
-	/* Others than the legal values are found where the original's repair of a conversion left a 1, or where the header
-	 * is damaged. To call them "in use" costs a scan, which happens anyway; to call them "closed" could hide a crash. */
+	/* Others than the legal values are found where the original's repair of a conversion left a 1, or where the
+	 * header is damaged. To call them "in use" costs a scan, which happens anyway; to call them "closed" could hide
+	 * a crash. */
 	return h->in_use == PLOOP1_CLOSED || h->in_use == PLOOP1_CLOSED_V21;
 }
 
@@ -103,7 +105,8 @@ struct ploop1_chs ploop1_chs(uint64_t n)
 			continue;
 		for (unsigned h = 0; h < 4; h++)
 			if (n / sectors[s] % heads[h] == 0)
-				return (struct ploop1_chs){ (uint32_t)(n / sectors[s] / heads[h]), heads[h], sectors[s] };
+				return (struct ploop1_chs){ (uint32_t)(n / sectors[s] / heads[h]), heads[h],
+							    sectors[s] };
 		break;
 	}
 	return (struct ploop1_chs){ .cylinders = (uint32_t)n, .heads = 1, .sectors = 1 };
@@ -136,11 +139,13 @@ static int judge_data_start(const struct ploop1_header *h, uint64_t file_size, u
 	if (h->version == 1 && !h->first_sector)
 		start = ploop1_data_start(h);
 	else if (!h->first_sector || (h->version == 2 && h->first_sector % h->cluster_sectors))
-		return refuse(err, "wrong first block offset %u in the header (not a multiple of the cluster)", h->first_sector);
+		return refuse(err, "wrong first block offset %u in the header (not a multiple of the cluster)",
+			      h->first_sector);
 	if (start < PLOOP1_HEADER + 4 * (uint64_t)h->entries)
 		return refuse(err, "wrong first block offset %u in the header (inside the index)", h->first_sector);
 	if (start > file_size)
-		return refuse(err, "wrong first block offset %u in the header (beyond the end of the file)", h->first_sector);
+		return refuse(err, "wrong first block offset %u in the header (beyond the end of the file)",
+			      h->first_sector);
 	*ret = start;
 	return 0;
 }
@@ -156,8 +161,7 @@ static void place_data(struct geometry *g, uint64_t start)
 	}
 }
 
-/* Why an image that can be read must not be written, or NULL. */
-static const char *judge_writing(const struct geometry *g)
+const char *ploop1_judge_writing(const struct geometry *g)
 {
 	if (!is_power_of_two(g->cluster) || g->cluster < PLOOP1_CLUSTER_MIN || g->cluster > PLOOP1_CLUSTER_MAX)
 		return "its cluster size is not a power of two from 32 KiB to 64 MiB; convert it to write to it";
@@ -199,12 +203,12 @@ static int ploop1_parse(const void *head, size_t len, uint64_t file_size, uint32
 		.heads = h.heads,
 		.cylinders = h.cylinders,
 	};
-	/* Who closed with 0 did not look at the field, so that it means nothing. A product that does not fit points nowhere
-	 * and is refused by whoever examines it. */
+	/* Who closed with 0 did not look at the field, so that it means nothing. A product that does not fit points
+	 * nowhere and is refused by whoever examines it. */
 	if (h.in_use != PLOOP1_CLOSED && h.extension_sector && !checked_mul(h.extension_sector, SECTOR, &g.extension))
 		g.extension = UINT64_MAX;
 	place_data(&g, start);
-	g.reason = judge_writing(&g);
+	g.reason = ploop1_judge_writing(&g);
 	g.read_only = g.reason != NULL;
 	*ret = g;
 	return 0;
@@ -219,16 +223,21 @@ static int ploop1_plan(const struct format_params *params, struct geometry *ret,
 		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM, "Unknown ploop image version: %u", params->version);
 	if (!is_power_of_two(params->cluster) || params->cluster < PLOOP1_CLUSTER_MIN ||
 	    params->cluster > PLOOP1_CLUSTER_MAX)
-		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM, "Incorrect blocksize specified: %u sectors; "
-				 "it is a power of two from 64 to 131072", params->cluster / SECTOR);
+		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM,
+				 "Incorrect blocksize specified: %u sectors; "
+				 "it is a power of two from 64 to 131072",
+				 params->cluster / SECTOR);
 	if (!params->size)
 		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM, "Incorrect block device size specified: 0 sectors");
 	max = params->version == 1 ? UINT32_MAX : UINT32_MAX * (uint64_t)(params->cluster / SECTOR);
 	if (sectors > max)
-		return error_set(err, -EFBIG, PLOOP_EXIT_PARAM, "An incorrect block device size is specified: %llu sectors. "
-				 "The maximum allowed size is %llu sectors", (unsigned long long)sectors, (unsigned long long)max);
+		return error_set(err, -EFBIG, PLOOP_EXIT_PARAM,
+				 "An incorrect block device size is specified: %llu sectors. "
+				 "The maximum allowed size is %llu sectors",
+				 (unsigned long long)sectors, (unsigned long long)max);
 	if (params->size % params->cluster)
-		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM, "An incorrect block device size is specified: %llu sectors. "
+		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM,
+				 "An incorrect block device size is specified: %llu sectors. "
 				 "The block device size must be aligned to the cluster block size %u",
 				 (unsigned long long)sectors, params->cluster / SECTOR);
 	*ret = (struct geometry){
@@ -251,7 +260,8 @@ static uint32_t stored_state(const struct geometry *g)
 {
 	if (g->state == FORMAT_IN_USE)
 		return PLOOP1_IN_USE;
-	/* "v2.1" says that the extension is up to date. It is written only where it was, and the extension is still there. */
+	/* "v2.1" says that the extension is up to date. It is written only where it was, and the extension is still
+	 * there. */
 	return g->extension && g->raw_state == PLOOP1_CLOSED_V21 ? PLOOP1_CLOSED_V21 : PLOOP1_CLOSED;
 }
 

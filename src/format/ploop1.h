@@ -18,11 +18,12 @@
 #define PLOOP1_TYPE 2u
 
 #define PLOOP1_IN_USE 0x746F6E59u     /* open for writing, or left so */
-#define PLOOP1_CLOSED 0u              /* closed by software that knows no extensions: what it finds of them is stale */
+#define PLOOP1_CLOSED 0u	      /* closed by software that knows no extensions: what it finds of them is stale */
 #define PLOOP1_CLOSED_V21 0x312E3276u /* "v2.1": closed by software that keeps extensions up to date */
 
-#define PLOOP1_FLAG_EMPTY 1u      /* no data cluster was ever written; a hint */
-#define PLOOP1_FLAG_CONVERTING 2u /* with in use: a change of the version was interrupted, entries may be in either unit */
+#define PLOOP1_FLAG_EMPTY 1u /* no data cluster was ever written; a hint */
+#define PLOOP1_FLAG_CONVERTING \
+	2u /* with in use: a change of the version was interrupted, entries may be in either unit */
 #define PLOOP1_FLAGS_INVALID 0xFFFFFFFFu
 
 #define PLOOP1_CLUSTER_MIN (64u * SECTOR)
@@ -54,7 +55,8 @@ struct ploop1_header {
 bool ploop1_header_get(const void *head, size_t len, struct ploop1_header *ret);
 void ploop1_header_put(const struct ploop1_header *header, void *head);
 
-/* Byte where the data area of a right header starts: at the first cluster (version 1 of old: sector) after the index. */
+/* Byte where the data area of a right header starts: at the first cluster (version 1 of old: sector) after the index.
+ */
 uint64_t ploop1_data_start(const struct ploop1_header *header);
 
 /* True for the three legal values of in_use. Any other counts as in use. */
@@ -63,7 +65,11 @@ bool ploop1_in_use_legal(uint32_t in_use);
 /* True when a change of the version was interrupted. */
 bool ploop1_converting(const struct ploop1_header *header);
 
-/* The heads and cylinders that go into the header of a disk of so many sectors, and the sectors per track of the descriptor. */
+/* Why an image that can be read must not be written, or NULL. */
+const char *ploop1_judge_writing(const struct geometry *g);
+
+/* The heads and cylinders that go into the header of a disk of so many sectors, and the sectors per track of the
+ * descriptor. */
 struct ploop1_chs {
 	uint32_t cylinders, heads, sectors;
 };

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* raw.c - a file that is the disk, byte for byte. Only the base of a stack can be raw. It has no header, so that nothing in it
- * tells whether it was closed properly. */
+/* raw.c - a file that is the disk, byte for byte. Only the base of a stack can be raw. It has no header, so that
+ * nothing in it tells whether it was closed properly. */
 #include <errno.h>
 
 #include "base/checked.h"
@@ -18,13 +18,16 @@ static int raw_geometry(uint64_t size, uint32_t cluster, struct geometry *ret, s
 	if (!cluster)
 		cluster = RAW_CLUSTER_DEFAULT;
 	if (!is_power_of_two(cluster) || cluster < RAW_CLUSTER_MIN || cluster > RAW_CLUSTER_MAX)
-		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM, "Incorrect blocksize specified: %u sectors; "
-				 "it is a power of two from 64 to 131072", cluster / SECTOR);
+		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM,
+				 "Incorrect blocksize specified: %u sectors; "
+				 "it is a power of two from 64 to 131072",
+				 cluster / SECTOR);
 	clusters = div_round_up(size, cluster);
 	if (clusters >= UINT32_MAX)
-		return error_set(err, -EFBIG, PLOOP_EXIT_PARAM, "An incorrect block device size is specified: %llu sectors. "
-				 "The maximum allowed size is %llu sectors", (unsigned long long)(size / SECTOR),
-				 (UINT32_MAX - 1ull) * (cluster / SECTOR));
+		return error_set(err, -EFBIG, PLOOP_EXIT_PARAM,
+				 "An incorrect block device size is specified: %llu sectors. "
+				 "The maximum allowed size is %llu sectors",
+				 (unsigned long long)(size / SECTOR), (UINT32_MAX - 1ull) * (cluster / SECTOR));
 	*ret = (struct geometry){
 		.size = size,
 		.cluster = cluster,
@@ -52,8 +55,10 @@ static int raw_parse(const void *head, size_t len, uint64_t file_size, uint32_t 
 static int raw_plan(const struct format_params *params, struct geometry *ret, struct ploop_error *err)
 {
 	if (!params->size || params->size % SECTOR)
-		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM, "Incorrect block device size specified: %llu bytes; "
-				 "it is a multiple of 512", (unsigned long long)params->size);
+		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM,
+				 "Incorrect block device size specified: %llu bytes; "
+				 "it is a multiple of 512",
+				 (unsigned long long)params->size);
 	return raw_geometry(params->size, params->cluster, ret, err);
 }
 

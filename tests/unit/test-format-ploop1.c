@@ -16,10 +16,24 @@
 
 /* A good header: 1 GiB, 1 MiB clusters. */
 static const struct ploop1_header good[3] = {
-	[1] = { .version = 1, .type = 2, .heads = 16, .cylinders = 2080, .cluster_sectors = 2048, .entries = 1024,
-		.size_sectors = 2097152, .first_sector = 2048, .flags = 1 },
-	[2] = { .version = 2, .type = 2, .heads = 16, .cylinders = 2080, .cluster_sectors = 2048, .entries = 1024,
-		.size_sectors = 2097152, .first_sector = 2048, .flags = 1 },
+	[1] = { .version = 1,
+		.type = 2,
+		.heads = 16,
+		.cylinders = 2080,
+		.cluster_sectors = 2048,
+		.entries = 1024,
+		.size_sectors = 2097152,
+		.first_sector = 2048,
+		.flags = 1 },
+	[2] = { .version = 2,
+		.type = 2,
+		.heads = 16,
+		.cylinders = 2080,
+		.cluster_sectors = 2048,
+		.entries = 1024,
+		.size_sectors = 2097152,
+		.first_sector = 2048,
+		.flags = 1 },
 };
 
 static int parse_sized(const struct ploop1_header *h, uint64_t file_size, struct geometry *g, struct ploop_error *err)
@@ -48,21 +62,20 @@ static void refused(const struct ploop1_header *h, uint64_t file_size, const cha
 	assert_int_equal(parse_sized(h, file_size, &g, NULL), -EINVAL);
 }
 
-#define REFUSED(ver, field, value, text)           \
-	do {                                       \
+#define REFUSED(ver, field, value, text)             \
+	do {                                         \
 		struct ploop1_header h_ = good[ver]; \
-		h_.field = (value);                \
-		refused(&h_, 4096 * MIB, text);    \
+		h_.field = (value);                  \
+		refused(&h_, 4096 * MIB, text);      \
 	} while (0)
 
 static void test_bytes(void **state)
 {
 	/* The first 64 bytes of a new 1 GiB image, written out. */
 	static const uint8_t expect[64] = {
-		'W', 'i', 't', 'h', 'o', 'u', 'F', 'r', 'e', 'S', 'p', 'a', 'c', 'E', 'x', 't',
-		2, 0, 0, 0, 16, 0, 0, 0, 0x20, 8, 0, 0, 0, 8, 0, 0,
-		0, 4, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0,
-		0, 8, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+		'W', 'i', 't',	'h', 'o', 'u', 'F', 'r', 'e', 'S', 'p', 'a', 'c', 'E', 'x', 't', 2,    0, 0, 0, 16, 0,
+		0,   0,	  0x20, 8,   0,	  0,   0,   8,	 0,   0,   0,	4,   0,	  0,   0,   0,	 0x20, 0, 0, 0, 0,  0,
+		0,   0,	  0,	0,   0,	  8,   0,   0,	 1,   0,   0,	0,   0,	  0,   0,   0,	 0,    0, 0, 0,
 	};
 	const struct format_params params = { .version = 2, .size = 1024 * MIB, .cluster = MIB };
 	uint8_t head[64];
@@ -184,8 +197,12 @@ static void test_lenient(void **state)
 
 static void test_states(void **state)
 {
-	static const struct { uint32_t stored; enum format_state state; bool legal; } cases[] = {
-		{ 0, FORMAT_CLEAN, true }, { 0x312E3276, FORMAT_CLEAN, true }, { 0x746F6E59, FORMAT_IN_USE, true },
+	static const struct {
+		uint32_t stored;
+		enum format_state state;
+		bool legal;
+	} cases[] = {
+		{ 0, FORMAT_CLEAN, true },   { 0x312E3276, FORMAT_CLEAN, true },   { 0x746F6E59, FORMAT_IN_USE, true },
 		{ 1, FORMAT_IN_USE, false }, { UINT32_MAX, FORMAT_IN_USE, false }, { 0x746F6E58, FORMAT_IN_USE, false },
 	};
 	struct ploop1_header h = good[2];
@@ -258,7 +275,8 @@ static void test_plan_clusters(void **state)
 			assert_true(geometry_offset(&g, g.first) >= 64 + 4 * (uint64_t)g.clusters);
 			assert_true(geometry_offset(&g, g.first) - g.cluster < 64 + 4 * (uint64_t)g.clusters);
 			format_ploop1.build(&g, head);
-			assert_int_equal(format_ploop1.parse(head, 64, geometry_offset(&g, g.first), 0, &back, NULL), 0);
+			assert_int_equal(format_ploop1.parse(head, 64, geometry_offset(&g, g.first), 0, &back, NULL),
+					 0);
 			assert_memory_equal(&back, &g, sizeof(g));
 		}
 }
@@ -297,11 +315,22 @@ static void test_plan_limits(void **state)
 
 static void test_chs(void **state)
 {
-	static const struct { uint64_t n; struct ploop1_chs expect; } cases[] = {
-		{ 2097152, { 2080, 16, 63 } }, { 20971520, { 40960, 16, 32 } }, { 131072, { 256, 16, 32 } },
-		{ 1032192, { 1024, 16, 63 } }, { 1032193, { 1024, 16, 63 } }, { 16777215, { 16644, 16, 63 } },
-		{ 16777216, { 32768, 16, 32 } }, { 7, { 7, 1, 1 } }, { 63, { 63, 1, 1 } }, { 126, { 1, 2, 63 } },
-		{ 24, { 24, 1, 1 } }, { 16777217, { 16777217, 1, 1 } },
+	static const struct {
+		uint64_t n;
+		struct ploop1_chs expect;
+	} cases[] = {
+		{ 2097152, { 2080, 16, 63 } },
+		{ 20971520, { 40960, 16, 32 } },
+		{ 131072, { 256, 16, 32 } },
+		{ 1032192, { 1024, 16, 63 } },
+		{ 1032193, { 1024, 16, 63 } },
+		{ 16777215, { 16644, 16, 63 } },
+		{ 16777216, { 32768, 16, 32 } },
+		{ 7, { 7, 1, 1 } },
+		{ 63, { 63, 1, 1 } },
+		{ 126, { 1, 2, 63 } },
+		{ 24, { 24, 1, 1 } },
+		{ 16777217, { 16777217, 1, 1 } },
 		{ (UINT64_C(1) << 40) + 1, { 1, 1, 1 } },
 	};
 
@@ -318,7 +347,9 @@ static void test_chs(void **state)
 /* Images of old products: clusters of odd size, data at any sector. Read, never written. */
 static void test_legacy(void **state)
 {
-	struct ploop1_header h = { .version = 1, .type = 2, .cluster_sectors = 63, .entries = 1000, .size_sectors = 63000 };
+	struct ploop1_header h = {
+		.version = 1, .type = 2, .cluster_sectors = 63, .entries = 1000, .size_sectors = 63000
+	};
 	struct geometry g;
 	uint32_t k;
 
@@ -465,11 +496,20 @@ static void test_raw(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_bytes), cmocka_unit_test(test_signature), cmocka_unit_test(test_broken_fields),
-		cmocka_unit_test(test_file_length), cmocka_unit_test(test_lenient), cmocka_unit_test(test_states),
-		cmocka_unit_test(test_extension_state), cmocka_unit_test(test_plan_clusters),
-		cmocka_unit_test(test_plan_limits), cmocka_unit_test(test_chs), cmocka_unit_test(test_legacy),
-		cmocka_unit_test(test_entries), cmocka_unit_test(test_pages), cmocka_unit_test(test_find),
+		cmocka_unit_test(test_bytes),
+		cmocka_unit_test(test_signature),
+		cmocka_unit_test(test_broken_fields),
+		cmocka_unit_test(test_file_length),
+		cmocka_unit_test(test_lenient),
+		cmocka_unit_test(test_states),
+		cmocka_unit_test(test_extension_state),
+		cmocka_unit_test(test_plan_clusters),
+		cmocka_unit_test(test_plan_limits),
+		cmocka_unit_test(test_chs),
+		cmocka_unit_test(test_legacy),
+		cmocka_unit_test(test_entries),
+		cmocka_unit_test(test_pages),
+		cmocka_unit_test(test_find),
 		cmocka_unit_test(test_raw),
 	};
 

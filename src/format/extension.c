@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* extension.c - see extension.h. */
+#include "format/extension.h"
+
+#include <errno.h>
+#include <md5.h>
+#include <string.h>
+#include <sys/types.h>
+
+#include "base/checked.h"
+#include "base/le.h"
+#include "format/ploop1.h"
+
+#define HEAD 24u	 /* magic and digest */
+#define FEATURE_HEAD 24u /* magic, flags, length, unused */
+#define BITMAP_HEAD 32u	 /* size, id, granularity, entries */
+
+static void digest(const void *cluster, size_t len, uint8_t ret[MD5_DIGEST_LENGTH])
+{
+	MD5_CTX ctx;
+
+	MD5Init(&ctx);
+	MD5Update(&ctx, (const uint8_t *)cluster + HEAD, len - HEAD);
+	MD5Final(ret, &ctx);
+}
+
+const char *extension_verify(const void *cluster, size_t len)
+{
+	uint8_t sum[MD5_DIGEST_LENGTH];
+
+	if (len < HEAD || le64_get(cluster) != EXTENSION_MAGIC)
+		return "wrong magic number";
+	digest(cluster, len, sum);
+	return memcmp((const uint8_t *)cluster + 8, sum, sizeof(sum)) ? "wrong checksum" : NULL;
+}
+
+void extension_seal(void *cluster, size_t len)
+{
+	le64_put(cluster, EXTENSION_MAGIC);
+	digest(cluster, len, (uint8_t *)cluster + 8);
+}
+
+int extension_next(const void *cluster, size_t len, size_t *pos, struct extension_feature *ret)
+{
+	const uint8_t *p = cluster;
+	size_t at = *pos ? *pos : HEAD;
+	struct extension_feature f;
+
+	/* A list that fills the cluster to its end needs no terminator. */
+	if (at + FEATURE_HEAD > len)
+		return at == len ? 0 : -EINVAL;
+	f.magic = le64_get(p + at);
+	f.flags = le64_get(p + at + 8);
+	f.length = le32_get(p + at + 16);
+	f.data = p + at + FEATURE_HEAD;
+	if (!f.magic)
+		return f.flags || f.length ? -EINVAL : 0;
+	at += FEATURE_HEAD;
+	if (f.length > len - at)
+		return -EINVAL;
+	*pos = min_u64(at + round_up(f.length, 8), len);
+	*ret = f;
+	return 1;
+}
+
+int extension_bitmap(const struct extension_feature *feature, uint32_t cluster, struct extension_bitmap *ret)
+{
+	const uint8_t *p = feature->data;
+	struct extension_bitmap b;
+	uint64_t bits;
+
+	if (feature->length < BITMAP_HEAD)
+		return -EINVAL;
+	memcpy(b.id, p + 8, sizeof(b.id));
+	b.granularity = (uint64_t)le32_get(p + 24) * SECTOR;
+	b.clusters = le32_get(p + 28);
+	b.table = p + BITMAP_HEAD;
+	if (!checked_mul(le64_get(p), SECTOR, &b.size) || !is_power_of_two(b.granularity))
+		return -EINVAL;
+	bits = div_round_up(b.size, b.granularity);
+	if (b.clusters != div_round_up(bits, 8 * (uint64_t)cluster) || b.clusters > (feature->length - BITMAP_HEAD) / 8)
+		return -EINVAL;
+	*ret = b;
+	return 0;
+}
+
+bool extension_placed(const struct geometry *g, uint64_t file_size)
+{
+	uint64_t start = geometry_offset(g, g->first), end;
+
+	return g->extension >= start && (g->extension - start) % g->cluster == 0 &&
+	       checked_add(g->extension, g->cluster, &end) && end <= file_size;
+}
+
+enum extension_verdict extension_judge(const void *cluster, size_t len)
+{
+	enum extension_verdict verdict = EXTENSION_DROPPABLE;
+	struct extension_feature f;
+	size_t pos = 0;
+	int r;
+
+	if (extension_verify(cluster, len))
+		return EXTENSION_DAMAGED;
+	while ((r = extension_next(cluster, len, &pos, &f)) == 1) {
+		/* A bitmap that claims to be necessary is a rule that is not known either. */
+		if (f.flags & EXTENSION_NECESSARY)
+			return EXTENSION_IS_NECESSARY;
+		if (f.flags & EXTENSION_TRANSIT && f.magic != EXTENSION_BITMAP)
+			verdict = EXTENSION_IS_TRANSIT;
+	}
+	return r < 0 ? EXTENSION_DAMAGED : verdict;
+}
+
+void extension_settle(struct geometry *g, enum extension_verdict verdict)
+{
+	static const char *const reasons[] = {
+		[EXTENSION_IS_NECESSARY] =
+			"its format extension has a feature that is not known here but forbids writing without "
+			"knowing it; use the software that made it",
+		[EXTENSION_IS_TRANSIT] =
+			"its format extension has a feature that must be kept, which is not known here; use the "
+			"software that made it",
+		[EXTENSION_DAMAGED] = "its format extension is damaged; `ploop check --repair=all` drops it",
+	};
+
+	if (verdict == EXTENSION_DROPPABLE)
+		g->extension = 0;
+	g->reason = verdict == EXTENSION_DROPPABLE ? ploop1_judge_writing(g) : reasons[verdict];
+	g->read_only = g->reason != NULL;
+}
