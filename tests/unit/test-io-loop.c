@@ -105,9 +105,9 @@ static void test_timers(void **state)
 
 	(void)state;
 	loop_timer_set(loop, &d.timer, 1);
-	loop_timer_set(loop, &c.timer, 10 * MS);
+	loop_timer_set(loop, &b.timer, 10 * MS);
+	loop_timer_set(loop, &c.timer, 10 * MS + 100);
 	loop_timer_set(loop, &a.timer, 5 * MS);
-	loop_timer_set(loop, &b.timer, 10 * MS - 100);
 	loop_timer_set(loop, &d.timer, 20 * MS);
 	assert_int_equal(loop_run(loop), 0);
 	assert_string_equal(order, "aaabd");
