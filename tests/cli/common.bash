@@ -15,6 +15,11 @@ setup() {
 	if declare -F own_setup >/dev/null; then own_setup; fi
 }
 
+# What a file's tests leave behind goes here: own_teardown().
+teardown() {
+	if declare -F own_teardown >/dev/null; then own_teardown; fi
+}
+
 # Skips the test unless all these programs are there.
 require() {
 	local program
