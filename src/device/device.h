@@ -39,12 +39,43 @@ enum device_flags {
 	DEVICE_FUA = 1, /* durable when done; with any kind that changes data */
 };
 
-#define DEVICE_REQUEST_SLOTS 4
+#define DEVICE_REQUEST_PIECES 4
+
+/* One run of a request that needs nothing but I/O: contiguous in one file. */
+struct device_piece {
+	struct io_op op;
+	struct device_request *request;
+	uint64_t start, end; /* bytes of the device */
+	bool busy;
+};
+
+/* Exclusive use of virtual clusters first..last. Others that want one of them wait here and start over. */
+struct device_lock {
+	struct list node;
+	struct list waiters;
+	uint32_t first, last;
+	bool reads; /* reads wait too */
+};
+
+/* The part of a request that changes the map: at most one at a time. */
+struct device_change {
+	bool busy;
+	unsigned step;
+	struct device_lock lock;
+	uint32_t first;      /* virtual cluster */
+	uint32_t count;      /* clusters */
+	uint32_t cluster;    /* file cluster in the top */
+	uint64_t start, end; /* bytes of the device that the request covers */
+	uint64_t chunk;      /* copy-on-write: byte inside the cluster that is copied next */
+	uint64_t chunk_end;
+	void *buffer;
+	struct io_op op;
+};
 
 /*
  * One request of a front end. Embedded in the front end's own struct, handed to device_submit(), and the front end's again
- * when `done` is called, which is never from inside device_submit()... unless the answer needs no I/O (a read of a hole): then
- * it is. `offset` and `length` are multiples of 512 and inside the device; the front end checks that.
+ * when `done` is called. `done` may be called from inside device_submit() when the answer needs no I/O, such as a read of
+ * what was never written. `offset` and `length` are multiples of 512 and inside the device; the front end checks that.
  */
 struct device_request {
 	enum device_kind kind;
@@ -56,12 +87,16 @@ struct device_request {
 
 	/* The engine's from submit to done. */
 	struct device *device;
-	struct list node;
-	uint64_t cursor;  /* how far the request has been started */
-	unsigned pending; /* operations in flight for it */
+	struct list node;   /* in the list of active requests */
+	struct list wait;   /* in the one list it waits in */
+	uint64_t cursor;    /* byte of the device up to which the request has been started */
+	unsigned pending;   /* pieces and changes in flight */
 	int result;
-	unsigned state;
-	struct io_op ops[DEVICE_REQUEST_SLOTS];
+	bool running;    /* inside request_continue() */
+	bool waiting;
+	bool committing; /* the data is written; FUA waits for the commit */
+	struct device_piece pieces[DEVICE_REQUEST_PIECES];
+	struct device_change change;
 };
 
 enum device_on_full {
@@ -95,7 +130,7 @@ struct device_config {
 int device_open(const struct device_config *config, struct device **ret, struct ploop_error *err);
 
 /* Starts a request. */
-void device_submit(struct device_request *request);
+void device_submit(struct device *device, struct device_request *request);
 
 /*
  * Waits for all requests, makes everything durable, cuts free clusters off the end of the top, marks it clean and frees the

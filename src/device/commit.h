@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* commit.h - the group commit: one flush for all who ask for one at the same time. The order of writes is in commit.c. */
+#ifndef DEVICE_COMMIT_H
+#define DEVICE_COMMIT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/bitmap.h"
+#include "base/list.h"
+#include "io/io.h"
+#include "io/loop.h"
+
+#define COMMIT_PAGES 256 /* index pages written between two syncs */
+#define COMMIT_HEAD 64   /* the longest header in front of an index */
+
+struct device;
+struct device_request;
+
+struct commit_page {
+	struct io_op op;
+	struct commit *commit;
+};
+
+struct commit {
+	struct device *device;
+	unsigned state;
+	struct bitmap dirty;     /* index pages whose entries changed in the map since they were last written */
+	struct list waiting;     /* requests that came while a commit was under way */
+	struct list committing;  /* requests this commit is for */
+	struct loop_timer timer; /* bounds how long an index page stays dirty without a flush */
+	uint64_t written, synced, syncing; /* counts of finished changes to the top's file */
+	uint64_t sweep;          /* next index page to look at */
+	unsigned pages;          /* in flight */
+	int result;
+	bool wanted;             /* a commit without a request */
+	uint8_t head[COMMIT_HEAD]; /* the header, as it stands on disk */
+	void *buffer;
+	struct io_op sync;
+	struct commit_page page[COMMIT_PAGES];
+};
+
+int commit_init(struct commit *commit, struct device *device);
+void commit_fini(struct commit *commit);
+
+/* The map entry of virtual cluster v has changed. */
+void commit_dirty(struct commit *commit, uint32_t v);
+
+/* The request is done (its `done` is called) when everything finished before now is durable. */
+void commit_request(struct commit *commit, struct device_request *request);
+
+/* Starts a commit that nobody waits for, unless one is under way. */
+void commit_kick(struct commit *commit);
+
+/* A commit is under way, or something has changed since the last. */
+bool commit_busy(const struct commit *commit);
+
+#endif

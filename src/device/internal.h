@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * internal.h - what the files of the engine share.
+ *
+ *	request.c  the life of a request; reads, and writes to what is mapped
+ *	write.c    changes that map something: first writes, copy-on-write, holes that mask lower data
+ *	erase.c    changes that unmap something, and punching in place
+ *	commit.c   flush: how the index reaches the disk
+ *	lock.c     exclusive use of clusters
+ *	stall.c    waiting for space on the host
+ *	load.c     reading the indexes at open
+ *	device.c   open and close
+ */
+#ifndef DEVICE_INTERNAL_H
+#define DEVICE_INTERNAL_H
+
+#include "base/list.h"
+#include "device/alloc.h"
+#include "device/commit.h"
+#include "device/device.h"
+#include "device/map.h"
+#include "io/loop.h"
+
+#define DEVICE_BUFFERS 8
+
+struct device {
+	struct loop *loop;
+	struct delta levels[DEVICE_MAX_LEVELS];
+	unsigned nlevels;
+	struct delta *top;
+	bool read_only, aborted;
+	uint64_t size;
+	uint32_t cluster;
+
+	struct map map;
+	struct alloc alloc;
+	struct commit commit;
+
+	struct list active;         /* requests from submit to done */
+	struct list locks;
+	struct list drainers;       /* changes that hold a lock and wait for pieces in flight on its range */
+	struct list buffer_waiters;
+	void *buffers[DEVICE_BUFFERS]; /* free ones, for copy-on-write */
+	unsigned free_buffers;
+	uint32_t buffer_size;
+	void *buffer_memory;
+
+	enum device_on_full on_full;
+	uint64_t retry_ns;
+	struct list stalled_ops;      /* operations that got ENOSPC */
+	struct list stalled_requests; /* requests that could not make the file longer */
+	struct loop_timer retry_timer;
+	bool full;
+
+	void (*event)(void *data, enum device_event event);
+	void *event_data;
+	struct device_stats stats;
+
+	void (*close_done)(void *data, int result);
+	void *close_data;
+	struct loop_task close_task;
+	struct device_request close_flush;
+	bool closing, close_flushed;
+	int close_result;
+};
+
+static inline unsigned device_top_level(const struct device *dev)
+{
+	return dev->nlevels - 1;
+}
+
+/* Whether the top can give a cluster back by removing its entry: a format with an index, and nothing below. */
+static inline bool device_can_unmap(const struct device *dev, uint32_t v)
+{
+	return dev->top->format->has_index && !bitmap_test(&dev->map.below, v);
+}
+
+/* One past the last byte of virtual cluster v. */
+static inline uint64_t device_cluster_end(const struct device *dev, uint32_t v)
+{
+	uint64_t end = ((uint64_t)v + 1) * dev->cluster;
+
+	return end < dev->size ? end : dev->size;
+}
+
+/* Byte in the file of `level` where device byte `pos` is, when its cluster is file cluster k. */
+static inline uint64_t device_file_offset(const struct device *dev, unsigned level, uint32_t k, uint64_t pos)
+{
+	return geometry_offset(&dev->levels[level].geometry, k) + pos % dev->cluster;
+}
+
+void device_event(struct device *dev, enum device_event event);
+void device_abort(struct device *dev);
+/* device.c: a request is over; goes on with closing when it was the last. */
+void device_check_close(struct device *dev);
+
+/* Counts and starts an operation. */
+void device_io(struct device *dev, struct io_op *op);
+
+/* request.c: starts or goes on with a request until it has to wait. May finish it. */
+void request_continue(struct device_request *request);
+/* A piece or change of the request is over. */
+void request_progress(struct device_request *request, int result);
+
+/* write.c and erase.c: take the next step from request->cursor on. False: nothing can be started now. */
+bool write_change(struct device_request *request);
+bool erase_advance(struct device_request *request);
+/* A piece is over: changes that wait for pieces in flight on their clusters look again. */
+void erase_drained(struct device *dev);
+
+/* Where the run of clusters from the cursor on (in v) that lie together ends. One cluster while there are locks. */
+uint64_t request_run_end(const struct device_request *request, uint32_t v);
+
+/* A free piece of the request, or NULL; and: start it. */
+struct device_piece *request_piece(struct device_request *request);
+void request_start_piece(struct device_request *request, struct device_piece *piece, enum io_kind kind, uint64_t end);
+
+/* lock.c */
+struct device_lock *lock_conflict(const struct device *dev, uint32_t first, uint32_t last, bool reading);
+void lock_take(struct device *dev, struct device_lock *lock, uint32_t first, uint32_t last, bool reads);
+void lock_release(struct device *dev, struct device_lock *lock);
+/* Makes the request wait for the lock; it goes on by itself. */
+void lock_wait(struct device_request *request, struct device_lock *lock);
+/* Whether a piece in flight touches the clusters. */
+bool lock_in_flight(const struct device *dev, uint32_t first, uint32_t last);
+
+/* stall.c: true when the operation failed for want of space and will be tried again: its `done` is called once more. */
+bool stall_op(struct device *dev, struct io_op *op, int result);
+/* The same for a request that could not be started. */
+bool stall_request(struct device_request *request, int result);
+void stall_retry(struct loop_timer *timer);
+
+/* load.c */
+int load_levels(struct device *dev, struct ploop_error *err);
+
+#endif

@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * request.c - the life of a request.
+ *
+ *	device_submit -> request_continue: from the cursor on, one run after the other
+ *	    read                              -> piece
+ *	    write, mapped in the top          -> piece             (nothing but I/O: the fast path)
+ *	    write, not mapped in the top      -> change (write.c)
+ *	    discard, write zeroes             -> piece or change (erase.c)
+ *	    flush                             -> commit (commit.c)
+ *	piece or change done -> request_progress -> request_continue ... -> request_finish -> [FUA: commit] -> done
+ *
+ * A request has up to DEVICE_REQUEST_PIECES pieces and one change in flight. It waits in one list at most, and only at its
+ * cursor: for a lock, or for space. No memory is allocated, nothing is logged, and the data is not copied (but for
+ * copy-on-write).
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "device/internal.h"
+
+void device_io(struct device *dev, struct io_op *op)
+{
+	dev->stats.bio_out++;
+	io_submit(op);
+}
+
+static bool request_changes_data(const struct device_request *request)
+{
+	return request->kind == DEVICE_WRITE || request->kind == DEVICE_DISCARD || request->kind == DEVICE_WRITE_ZEROES;
+}
+
+static void request_finish(struct device_request *request)
+{
+	struct device *dev = request->device;
+
+	if (request->flags & DEVICE_FUA && !request->result && !request->committing && request_changes_data(request)) {
+		request->committing = true;
+		request->pending = 1;
+		commit_request(&dev->commit, request);
+		return;
+	}
+	list_remove(&request->node);
+	device_check_close(dev);
+	dev->stats.bio_errors += !!request->result;
+	request->done(request, request->result);
+}
+
+static void piece_done(struct io_op *op, int result)
+{
+	struct device_piece *piece = container_of(op, struct device_piece, op);
+	struct device_request *request = piece->request;
+	struct device *dev = request->device;
+
+	if (stall_op(dev, op, result))
+		return;
+	piece->busy = false;
+	if (op->kind != IO_READ)
+		dev->commit.written++;
+	request_progress(request, result);
+	if (!list_empty(&dev->drainers))
+		erase_drained(dev);
+}
+
+struct device_piece *request_piece(struct device_request *request)
+{
+	for (unsigned i = 0; i < DEVICE_REQUEST_PIECES; i++)
+		if (!request->pieces[i].busy)
+			return &request->pieces[i];
+	return NULL;
+}
+
+void request_start_piece(struct device_request *request, struct device_piece *piece, enum io_kind kind, uint64_t end)
+{
+	struct device *dev = request->device;
+	uint64_t start = request->cursor;
+	uint32_t v = (uint32_t)(start / dev->cluster);
+	unsigned level = dev->map.level[v];
+
+	piece->request = request;
+	piece->start = start;
+	piece->end = end;
+	piece->busy = true;
+	piece->op.kind = kind;
+	piece->op.file = dev->levels[level].file;
+	piece->op.offset = device_file_offset(dev, level, dev->map.cluster[v], start);
+	piece->op.length = end - start;
+	piece->op.buffer = request->buffer ? (char *)request->buffer + (start - request->offset) : NULL;
+	piece->op.done = piece_done;
+	request->cursor = end;
+	request->pending++;
+	dev->stats.bio_fast++;
+	device_io(dev, &piece->op);
+}
+
+/* Where the run of clusters at the cursor that lie together ends for this request. With locks about, one cluster at a time. */
+uint64_t request_run_end(const struct device_request *request, uint32_t v)
+{
+	const struct device *dev = request->device;
+	uint64_t end = request->offset + request->length;
+	uint32_t last = (uint32_t)((end - 1) / dev->cluster);
+	uint32_t n = list_empty(&dev->locks) ? map_run(&dev->map, v, last - v + 1) : 1;
+
+	return min_u64(end, ((uint64_t)v + n) * dev->cluster);
+}
+
+static bool read_advance(struct device_request *request)
+{
+	struct device *dev = request->device;
+	uint32_t v = (uint32_t)(request->cursor / dev->cluster);
+	struct device_lock *lock = lock_conflict(dev, v, v, true);
+	struct device_piece *piece;
+	uint64_t end;
+
+	if (lock) {
+		lock_wait(request, lock);
+		return false;
+	}
+	end = request_run_end(request, v);
+	if (!dev->map.cluster[v]) {
+		memset((char *)request->buffer + (request->cursor - request->offset), 0, end - request->cursor);
+		request->cursor = end;
+		dev->stats.bio_rzero++;
+		return true;
+	}
+	piece = request_piece(request);
+	if (!piece)
+		return false;
+	request_start_piece(request, piece, IO_READ, end);
+	return true;
+}
+
+static bool write_advance(struct device_request *request)
+{
+	struct device *dev = request->device;
+	uint32_t v = (uint32_t)(request->cursor / dev->cluster);
+	struct device_lock *lock = lock_conflict(dev, v, v, false);
+	struct device_piece *piece;
+
+	if (lock) {
+		lock_wait(request, lock);
+		return false;
+	}
+	if (!map_in(&dev->map, v, device_top_level(dev)))
+		return write_change(request);
+	piece = request_piece(request);
+	if (!piece)
+		return false;
+	request_start_piece(request, piece, IO_WRITE, request_run_end(request, v));
+	return true;
+}
+
+static bool request_advance(struct device_request *request)
+{
+	if (request->kind == DEVICE_READ)
+		return read_advance(request);
+	if (request->device->aborted) {
+		request->result = -EIO;
+		return false;
+	}
+	if (request->kind == DEVICE_WRITE)
+		return write_advance(request);
+	return erase_advance(request);
+}
+
+void request_continue(struct device_request *request)
+{
+	uint64_t end = request->offset + request->length;
+
+	/* A change may be over before its step returns: then the loop below goes on, not another one inside it. */
+	if (request->running)
+		return;
+	request->running = true;
+	while (!request->waiting && !request->result && request->cursor < end)
+		if (!request_advance(request))
+			break;
+	request->running = false;
+	if (!request->waiting && !request->pending && (request->cursor == end || request->result))
+		request_finish(request);
+}
+
+void request_progress(struct device_request *request, int result)
+{
+	if (result && !request->result)
+		request->result = result;
+	request->pending--;
+	if (!request->waiting)
+		request_continue(request);
+}
+
+static void submit_stats(struct device_stats *stats, const struct device_request *request)
+{
+	stats->bio_in++;
+	stats->bio_fua_in += !!(request->flags & DEVICE_FUA);
+	switch (request->kind) {
+	case DEVICE_READ:
+		stats->read_bytes += request->length;
+		break;
+	case DEVICE_WRITE:
+		stats->write_bytes += request->length;
+		break;
+	case DEVICE_DISCARD:
+	case DEVICE_WRITE_ZEROES:
+		stats->bio_discard++;
+		stats->discard_bytes += request->length;
+		break;
+	case DEVICE_FLUSH:
+		stats->bio_flush_in++;
+		break;
+	}
+}
+
+void device_submit(struct device *dev, struct device_request *request)
+{
+	request->device = dev;
+	request->cursor = request->offset;
+	request->pending = 0;
+	request->result = 0;
+	request->running = false;
+	request->waiting = false;
+	request->committing = false;
+	request->change.busy = false;
+	for (unsigned i = 0; i < DEVICE_REQUEST_PIECES; i++)
+		request->pieces[i].busy = false;
+	list_init(&request->wait);
+	list_push_back(&dev->active, &request->node);
+	submit_stats(&dev->stats, request);
+	if (dev->read_only && request_changes_data(request))
+		request->result = -EROFS;
+	if (request->kind == DEVICE_FLUSH) {
+		request->length = 0;
+		request->cursor = request->offset;
+		request->pending = 1;
+		commit_request(&dev->commit, request);
+		return;
+	}
+	request_continue(request);
+}
