@@ -192,6 +192,7 @@ static void commit_start(struct commit *commit)
 		commit_finish(commit);
 		return;
 	}
+	dev->stats.bio_flush_out++;
 	commit->syncing = commit->written;
 	commit->sweep = 0;
 	alloc_commit_start(&dev->alloc);

@@ -30,10 +30,10 @@ struct commit {
 	struct list committing;  /* requests this commit is for */
 	struct loop_timer timer; /* bounds how long an index page stays dirty without a flush */
 	uint64_t written, synced, syncing; /* counts of finished changes to the top's file */
-	uint64_t sweep;          /* next index page to look at */
-	unsigned pages;          /* in flight */
+	uint64_t sweep;                    /* next index page to look at */
+	unsigned pages;                    /* in flight */
 	int result;
-	bool wanted;             /* a commit without a request */
+	bool wanted;               /* a commit without a request */
 	uint8_t head[COMMIT_HEAD]; /* the header, as it stands on disk */
 	void *buffer;
 	struct io_op sync;

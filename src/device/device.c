@@ -86,7 +86,8 @@ static int device_check_writable(const struct device *dev, struct ploop_error *e
 		return error_set(err, -EROFS, PLOOP_EXIT_FORMAT, "%s: can only be opened read-only: %s",
 				 dev->top->file->path, g->reason);
 	if (dev->top->format->has_index &&
-	    (g->base != 0 || (uint64_t)g->first * g->cluster < geometry_pages(g) * FORMAT_PAGE || g->index > COMMIT_HEAD))
+	    (g->base != 0 || (uint64_t)g->first * g->cluster < geometry_pages(g) * FORMAT_PAGE ||
+	     g->index > COMMIT_HEAD))
 		return error_set(err, -EROFS, PLOOP_EXIT_FORMAT,
 				 "%s: can only be opened read-only: its data area is not aligned to clusters",
 				 dev->top->file->path);
@@ -161,8 +162,8 @@ static int device_check_levels(const struct device *dev, struct ploop_error *err
 	for (unsigned i = 0; i < dev->nlevels; i++) {
 		const struct delta *delta = &dev->levels[i];
 
-		if (delta->geometry.cluster == dev->cluster && delta->geometry.clusters <= dev->top->geometry.clusters &&
-		    (delta->format->has_index || i == 0))
+		if (delta->geometry.cluster == dev->cluster &&
+		    delta->geometry.clusters <= dev->top->geometry.clusters && (delta->format->has_index || i == 0))
 			continue;
 		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM, "%s: does not fit the deltas above it",
 				 delta->file->path);
@@ -176,8 +177,8 @@ int device_open(const struct device_config *config, struct device **ret, struct 
 	int r;
 
 	if (config->nlevels < 1 || config->nlevels > DEVICE_MAX_LEVELS)
-		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM, "a stack has 1 to %d deltas, not %u", DEVICE_MAX_LEVELS,
-				 config->nlevels);
+		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM, "a stack has 1 to %d deltas, not %u",
+				 DEVICE_MAX_LEVELS, config->nlevels);
 	dev = calloc(1, sizeof(*dev));
 	if (!dev)
 		return error_set(err, -ENOMEM, PLOOP_EXIT_MALLOC, "no memory for a device");
@@ -302,8 +303,9 @@ void device_get_usage(const struct device *dev, struct device_usage *ret)
 {
 	ret->mapped = dev->map.mapped;
 	ret->top_used = dev->alloc.used.set;
-	ret->top_free = dev->alloc.file > dev->alloc.first + dev->alloc.used.set ?
-				dev->alloc.file - dev->alloc.first - dev->alloc.used.set : 0;
+	ret->top_free = dev->alloc.file > dev->alloc.first + dev->alloc.used.set
+				? dev->alloc.file - dev->alloc.first - dev->alloc.used.set
+				: 0;
 }
 
 struct device_stats *device_get_stats(struct device *dev)
@@ -312,7 +314,8 @@ struct device_stats *device_get_stats(struct device *dev)
 }
 
 const char *const device_stats_names[] = {
-	"bio_in", "bio_out", "bio_fast", "bio_alloc", "bio_alloc_whole", "bio_cows", "bio_splits", "bio_rzero", "bio_wzero",
-	"bio_discard", "bio_flush_in", "bio_flush_out", "bio_flush_skip", "bio_fua_in", "bio_fsync", "bio_lockouts", "bio_full",
-	"bio_errors", "map_single_writes", "map_lockouts", "read_bytes", "write_bytes", "discard_bytes", NULL,
+#define DEVICE_STATS_NAME(name) #name,
+	DEVICE_STATS(DEVICE_STATS_NAME)
+#undef DEVICE_STATS_NAME
+		NULL,
 };

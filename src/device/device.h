@@ -80,19 +80,19 @@ struct device_change {
 struct device_request {
 	enum device_kind kind;
 	unsigned flags;
-	uint64_t offset; /* bytes */
-	uint64_t length; /* bytes; 0 with DEVICE_FLUSH */
-	void *buffer;    /* DEVICE_READ, DEVICE_WRITE: contiguous */
+	uint64_t offset;                                          /* bytes */
+	uint64_t length;                                          /* bytes; 0 with DEVICE_FLUSH */
+	void *buffer;                                             /* DEVICE_READ, DEVICE_WRITE: contiguous */
 	void (*done)(struct device_request *request, int result); /* 0 or a negative errno; first error wins */
 
 	/* The engine's from submit to done. */
 	struct device *device;
-	struct list node;   /* in the list of active requests */
-	struct list wait;   /* in the one list it waits in */
-	uint64_t cursor;    /* byte of the device up to which the request has been started */
-	unsigned pending;   /* pieces and changes in flight */
+	struct list node; /* in the list of active requests */
+	struct list wait; /* in the one list it waits in */
+	uint64_t cursor;  /* byte of the device up to which the request has been started */
+	unsigned pending; /* pieces and changes in flight */
 	int result;
-	bool running;    /* inside request_continue() */
+	bool running; /* inside request_continue() */
 	bool waiting;
 	bool committing; /* the data is written; FUA waits for the commit */
 	struct device_piece pieces[DEVICE_REQUEST_PIECES];
@@ -112,12 +112,12 @@ enum device_event {
 
 struct device_config {
 	struct loop *loop;
-	const struct delta *levels;        /* base first; copied. The files stay the caller's and open until
+	const struct delta *levels; /* base first; copied. The files stay the caller's and open until
 	                                    * device_close() is done */
-	unsigned nlevels;                  /* 1..DEVICE_MAX_LEVELS */
+	unsigned nlevels;           /* 1..DEVICE_MAX_LEVELS */
 	bool read_only;
 	enum device_on_full on_full;
-	uint64_t retry_ns; /* DEVICE_FULL_STOP: time between tries; 0 means 1 s */
+	uint64_t retry_ns;                                  /* DEVICE_FULL_STOP: time between tries; 0 means 1 s */
 	void (*event)(void *data, enum device_event event); /* may be NULL */
 	void *event_data;
 };
@@ -163,11 +163,34 @@ struct device_usage {
 };
 void device_get_usage(const struct device *device, struct device_usage *ret);
 
-/* Counters, by the names of the original where it had one. Only ever grow, until cleared. */
+/* Counters, by the names of the original where it had one. They only grow, until somebody clears them. */
+#define DEVICE_STATS(X)                                                                  \
+	X(bio_in)            /* requests */                                              \
+	X(bio_out)           /* operations on files */                                   \
+	X(bio_fast)          /* of them, those that needed no change of the map */       \
+	X(bio_alloc)         /* first writes of a part of a cluster */                   \
+	X(bio_alloc_whole)   /* first writes of whole clusters */                        \
+	X(bio_cows)          /* clusters copied from a lower level */                    \
+	X(bio_rzero)         /* runs read that are mapped nowhere */                     \
+	X(bio_wzero)         /* writes of zeros where zeros are read already: dropped */ \
+	X(bio_discard)       /* discards and write zeroes */                             \
+	X(bio_flush_in)      /* flushes asked for */                                     \
+	X(bio_flush_out)     /* commits made for them */                                 \
+	X(bio_flush_skip)    /* flushes with nothing to do */                            \
+	X(bio_fua_in)        /* requests with FUA */                                     \
+	X(bio_fsync)         /* syncs of the top's file */                               \
+	X(bio_lockouts)      /* times a request waited for a lock */                     \
+	X(bio_full)          /* times something waited for space on the host */          \
+	X(bio_errors)        /* requests that failed */                                  \
+	X(map_single_writes) /* index pages written */                                   \
+	X(read_bytes)                                                                    \
+	X(write_bytes)                                                                   \
+	X(discard_bytes)
+
 struct device_stats {
-	uint64_t bio_in, bio_out, bio_fast, bio_alloc, bio_alloc_whole, bio_cows, bio_splits, bio_rzero, bio_wzero, bio_discard,
-		bio_flush_in, bio_flush_out, bio_flush_skip, bio_fua_in, bio_fsync, bio_lockouts, bio_full, bio_errors,
-		map_single_writes, map_lockouts, read_bytes, write_bytes, discard_bytes;
+#define DEVICE_STATS_FIELD(name) uint64_t name;
+	DEVICE_STATS(DEVICE_STATS_FIELD)
+#undef DEVICE_STATS_FIELD
 };
 struct device_stats *device_get_stats(struct device *device);
 

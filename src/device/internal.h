@@ -36,9 +36,9 @@ struct device {
 	struct alloc alloc;
 	struct commit commit;
 
-	struct list active;         /* requests from submit to done */
+	struct list active; /* requests from submit to done */
 	struct list locks;
-	struct list drainers;       /* changes that hold a lock and wait for pieces in flight on its range */
+	struct list drainers; /* changes that hold a lock and wait for pieces in flight on its range */
 	struct list buffer_waiters;
 	void *buffers[DEVICE_BUFFERS]; /* free ones, for copy-on-write */
 	unsigned free_buffers;

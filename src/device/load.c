@@ -44,7 +44,8 @@ static int load_entry(const struct load *load, uint32_t v, uint32_t entry)
 	if (cluster >= load->end)
 		return load_refuse(load, v, "points beyond the end of the file");
 	if (load->level == device_top_level(dev)) {
-		if (!alloc_claim(&dev->alloc, cluster))
+		/* Only writes would be dangerous: the data of such a disk can still be rescued by reading it. */
+		if (!alloc_claim(&dev->alloc, cluster) && !dev->read_only)
 			return load_refuse(load, v, "points to a cluster that another entry uses");
 	} else {
 		bitmap_set(&dev->map.below, v);
