@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "format/format.h"
+#include "image/descriptor.h"
 #include "image/dir.h"
 #include "io/io.h"
 #include "io/loop.h"
@@ -182,5 +183,29 @@ int image_create(struct loop *loop, struct dir *dir, const char *name, const str
 		dir_unlink(dir, name);
 		return error_sys(err, r, PLOOP_EXIT_CREAT, "Can't create %s", path);
 	}
+	return 0;
+}
+
+int disk_create(struct dir *dir, const char *descriptor, const char *image, const struct image_params *params,
+		struct ploop_error *err)
+{
+	_free_ char *path = dir_path(dir, descriptor);
+	_free_ char *text = NULL;
+	_descriptor_free_ struct descriptor *d = NULL;
+	size_t len;
+	int r;
+
+	if (!path)
+		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s", descriptor);
+	r = descriptor_new(path, image, params, &d, err);
+	if (r < 0)
+		return r;
+	r = descriptor_to_text(d, &text, &len);
+	if (r < 0)
+		return error_sys(err, r, PLOOP_EXIT_MALLOC, "%s", path);
+	log_info("Storing %s", path);
+	r = dir_create(dir, descriptor, text, len);
+	if (r < 0)
+		return error_sys(err, r, r == -EEXIST ? PLOOP_EXIT_PARAM : PLOOP_EXIT_DISKDESCR, "Can't create %s", path);
 	return 0;
 }
