@@ -87,7 +87,8 @@ static int take_blocks(struct loop *loop, struct io_file *file, uint64_t size)
 static int write_identity(struct io_file *file, const struct geometry *g)
 {
 	uint32_t per_piece = INDEX_PIECE / sizeof(uint32_t);
-	_free_ uint32_t *entries = malloc(INDEX_PIECE);
+	_free_
+	uint32_t *entries = malloc(INDEX_PIECE);
 
 	if (!entries)
 		return -ENOMEM;
@@ -110,7 +111,8 @@ static int fill_ploop1(struct loop *loop, struct io_file *file, const struct ima
 {
 	bool preallocated = params->mode == IMAGE_PREALLOCATED;
 	uint64_t size = geometry_offset(g, g->first);
-	_free_ void *head = calloc(1, FORMAT_HEAD);
+	_free_
+	void *head = calloc(1, FORMAT_HEAD);
 	int r;
 
 	if (!head)
@@ -154,13 +156,15 @@ static void tell(const char *path, const struct image_params *params)
 		log_info("Creating raw delta %s size=%llu sectors", path, sectors);
 	else
 		log_info("Creating %sdelta %s bs=%u size=%llu sectors v%u",
-			 params->mode == IMAGE_PREALLOCATED ? "preallocated " : "", path, cluster, sectors, params->version);
+			 params->mode == IMAGE_PREALLOCATED ? "preallocated " : "", path, cluster, sectors,
+			 params->version);
 }
 
 int image_create(struct loop *loop, struct dir *dir, const char *name, const struct image_params *params,
 		 struct ploop_error *err)
 {
-	_free_ char *path = dir_path(dir, name);
+	_free_
+	char *path = dir_path(dir, name);
 	struct ploop_error why = { 0 };
 	struct geometry g;
 	struct io_file *file;
@@ -189,8 +193,10 @@ int image_create(struct loop *loop, struct dir *dir, const char *name, const str
 int disk_create(struct dir *dir, const char *descriptor, const char *image, const struct image_params *params,
 		struct ploop_error *err)
 {
-	_free_ char *path = dir_path(dir, descriptor);
-	_free_ char *text = NULL;
+	_free_
+	char *path = dir_path(dir, descriptor);
+	_free_
+	char *text = NULL;
 	_descriptor_free_ struct descriptor *d = NULL;
 	size_t len;
 	int r;
@@ -206,6 +212,7 @@ int disk_create(struct dir *dir, const char *descriptor, const char *image, cons
 	log_info("Storing %s", path);
 	r = dir_create(dir, descriptor, text, len);
 	if (r < 0)
-		return error_sys(err, r, r == -EEXIST ? PLOOP_EXIT_PARAM : PLOOP_EXIT_DISKDESCR, "Can't create %s", path);
+		return error_sys(err, r, r == -EEXIST ? PLOOP_EXIT_PARAM : PLOOP_EXIT_DISKDESCR, "Can't create %s",
+				 path);
 	return 0;
 }

@@ -4,7 +4,8 @@
  *
  * Order of writes:
  *  1. The image is written and synced, then its folder is synced: from then on it may be named.
- *  2. The descriptor comes last (disk_create). A crash before leaves a file that no descriptor names, never a descriptor
+ *  2. The descriptor comes last (disk_create). A crash before leaves a file that no descriptor names, never a
+ *     descriptor
  *     that names a half-made file.
  */
 #ifndef IMAGE_CREATE_H
@@ -38,14 +39,15 @@ struct image_params {
 int image_plan(const struct image_params *params, struct geometry *ret, struct ploop_error *err);
 
 /*
- * Makes the image file `name` in `dir`: mode 0600, not there before (-EEXIST, status 38), complete and durable, name included.
- * On failure no file is left. Blocks: it turns the loop until its own operations are done.
+ * Makes the image file `name` in `dir`: mode 0600, not there before (-EEXIST, status 38), complete and durable, name
+ * included. On failure no file is left. Blocks: it turns the loop until its own operations are done.
  */
 int image_create(struct loop *loop, struct dir *dir, const char *name, const struct image_params *params,
 		 struct ploop_error *err);
 
 /*
- * Writes the descriptor `descriptor` (usually "DiskDescriptor.xml") of a disk that has the one image `image`, both in `dir`.
+ * Writes the descriptor `descriptor` (usually "DiskDescriptor.xml") of a disk that has the one image `image`, both in
+ * `dir`.
  * -EEXIST, status 38, `Can't create %s: File exists` when it is there.
  */
 int disk_create(struct dir *dir, const char *descriptor, const char *image, const struct image_params *params,

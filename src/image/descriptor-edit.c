@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * descriptor-edit.c - changes to a descriptor in memory. Each is made twice, in the XML and in the structs; what can fail for
- * another reason than memory is checked before the first of the two.
+ * descriptor-edit.c - changes to a descriptor in memory. Each is made twice, in the XML and in the structs; what can
+ * fail for another reason than memory is checked before the first of the two.
  */
 #include "image/descriptor.h"
 
@@ -110,7 +110,8 @@ int descriptor_remove(struct descriptor *d, const struct guid *guid)
 static bool write_guid(struct snapshot *s, const struct guid *guid)
 {
 	s->guid = *guid;
-	return xml_set_text(s->shot, "GUID", NULL, guid->text) && (!s->image || xml_set_text(s->image, "GUID", NULL, guid->text));
+	return xml_set_text(s->shot, "GUID", NULL, guid->text) &&
+	       (!s->image || xml_set_text(s->image, "GUID", NULL, guid->text));
 }
 
 static bool write_parent(struct snapshot *s, const struct guid *parent)
@@ -146,7 +147,7 @@ int descriptor_rename(struct descriptor *d, const struct guid *from, const struc
 		return -EEXIST;
 	top = guid_equal(&d->top, &old);
 	good = write_guid(s, to);
-	tree_for_each_child(child, d, s)
+	tree_for_each_child (child, d, s)
 		good = good && write_parent(child, to);
 	r = reindex(d);
 	if (!good || r < 0)
@@ -215,9 +216,9 @@ int descriptor_set_size(struct descriptor *d, uint64_t size)
 	d->sectors = track ? (uint32_t)min_u64(sectors / track, UINT32_MAX) : 0;
 	return xml_set_number(parameters, "Disk_size", NULL, sectors) &&
 			       xml_set_number(parameters, "Sectors", "Heads", d->sectors) &&
-			       xml_set_number(storage_of(d), "End", "Start", sectors) ?
-		       0 :
-		       -ENOMEM;
+			       xml_set_number(storage_of(d), "End", "Start", sectors)
+		       ? 0
+		       : -ENOMEM;
 }
 
 /* The Type of the base says raw or not; those above are ploop1 whatever happens. */

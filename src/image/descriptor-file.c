@@ -24,7 +24,8 @@ static bool has_suffix(const char *text, const char *suffix)
 /* Whether a file starts as XML does; no image does. */
 static bool starts_as_xml(const char *path)
 {
-	_close_ int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	_close_
+	int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	char head[64];
 	ssize_t n = fd < 0 ? 0 : fd_pread(fd, head, sizeof(head) - 1, 0);
 	const char *at = head;
@@ -39,7 +40,8 @@ static bool starts_as_xml(const char *path)
 
 int descriptor_find_file(const char *operand, char **ret, struct ploop_error *err)
 {
-	_free_ char *inside = NULL;
+	_free_
+	char *inside = NULL;
 	const char *path = operand;
 	struct stat st;
 	char *real;
@@ -62,8 +64,10 @@ int descriptor_find_file(const char *operand, char **ret, struct ploop_error *er
 
 int descriptor_read(struct dir *dir, const char *name, struct descriptor **ret, struct ploop_error *err)
 {
-	_free_ char *path = dir_path(dir, name);
-	_free_ char *text = NULL;
+	_free_
+	char *path = dir_path(dir, name);
+	_free_
+	char *text = NULL;
 	size_t len;
 	int r;
 
@@ -83,7 +87,8 @@ int descriptor_read(struct dir *dir, const char *name, struct descriptor **ret, 
 int descriptor_open(const char *path, struct descriptor **ret, struct ploop_error *err)
 {
 	_dir_close_ struct dir *dir = NULL;
-	_free_ char *real = NULL;
+	_free_
+	char *real = NULL;
 	const char *name;
 	int r = descriptor_find_file(path, &real, err);
 

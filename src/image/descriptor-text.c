@@ -23,14 +23,15 @@ static bool new_parameters(xmlNode *root, const struct image_params *params)
 	struct ploop1_chs chs = ploop1_chs(params->size / SECTOR);
 	xmlNode *node = xml_add(root, "Disk_Parameters", NULL);
 
-	return node && add_number(node, "Disk_size", params->size / SECTOR) && add_number(node, "Cylinders", chs.cylinders) &&
-	       add_number(node, "Heads", chs.heads) && add_number(node, "Sectors", chs.sectors) &&
-	       add_number(node, "Padding", 0);
+	return node && add_number(node, "Disk_size", params->size / SECTOR) &&
+	       add_number(node, "Cylinders", chs.cylinders) && add_number(node, "Heads", chs.heads) &&
+	       add_number(node, "Sectors", chs.sectors) && add_number(node, "Padding", 0);
 }
 
 static bool new_storage(xmlNode *root, const char *image, const struct image_params *params)
 {
-	xmlNode *data = xml_add(root, "StorageData", NULL), *storage = data ? xml_add(data, "Storage", NULL) : NULL, *node;
+	xmlNode *data = xml_add(root, "StorageData", NULL), *storage = data ? xml_add(data, "Storage", NULL) : NULL,
+		*node;
 
 	if (!storage || !add_number(storage, "Start", 0) || !add_number(storage, "End", params->size / SECTOR) ||
 	    !add_number(storage, "Blocksize", params->cluster / SECTOR))
@@ -39,7 +40,8 @@ static bool new_storage(xmlNode *root, const char *image, const struct image_par
 		return false;
 	node = xml_add(storage, "Image", NULL);
 	return node && xml_add(node, "GUID", GUID_TOP) &&
-	       xml_add(node, "Type", params->mode == IMAGE_RAW ? "Plain" : "Compressed") && xml_add(node, "File", image);
+	       xml_add(node, "Type", params->mode == IMAGE_RAW ? "Plain" : "Compressed") &&
+	       xml_add(node, "File", image);
 }
 
 static bool new_snapshots(xmlNode *root)
@@ -68,14 +70,17 @@ static xmlDoc *new_doc(const char *image, const struct image_params *params)
 int descriptor_new(const char *path, const char *image, const struct image_params *params, struct descriptor **ret,
 		   struct ploop_error *err)
 {
-	_free_ char *text = NULL;
+	_free_
+	char *text = NULL;
 	xmlDoc *doc;
 	xmlChar *dump = NULL;
 	int len = 0;
 
 	if (!xml_can_hold(image))
-		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM, "Can't create %s: the name of the image is not UTF-8, or has "
-				 "control characters, and cannot be written in it", path);
+		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM,
+				 "Can't create %s: the name of the image is not UTF-8, or has "
+				 "control characters, and cannot be written in it",
+				 path);
 	doc = new_doc(image, params);
 	if (doc)
 		xmlDocDumpMemory(doc, &dump, &len);
@@ -121,7 +126,8 @@ static int convert_old(struct descriptor *d, const char *name)
 
 int descriptor_store(struct descriptor *d, struct dir *dir, const char *name, struct ploop_error *err)
 {
-	_free_ char *text = NULL;
+	_free_
+	char *text = NULL;
 	size_t len;
 	int r = convert_old(d, name);
 

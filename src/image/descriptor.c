@@ -103,7 +103,8 @@ static bool cluster_legal(uint64_t sectors)
 {
 	if (sectors && sectors % 63 == 0)
 		return sectors * SECTOR <= PLOOP1_CLUSTER_MAX;
-	return is_power_of_two(sectors) && sectors * SECTOR >= PLOOP1_CLUSTER_MIN && sectors * SECTOR <= PLOOP1_CLUSTER_MAX;
+	return is_power_of_two(sectors) && sectors * SECTOR >= PLOOP1_CLUSTER_MIN &&
+	       sectors * SECTOR <= PLOOP1_CLUSTER_MAX;
 }
 
 static int parse_type(struct descriptor *d, const xmlNode *image, bool *ret_plain, struct ploop_error *err)
@@ -256,8 +257,8 @@ static bool top_has_shot(const struct descriptor *d)
 }
 
 /*
- * Very old descriptors have no Shot for their one image. It becomes the top, as a base. Where there are several, the one that
- * lacks a Shot can only be the top by its constant GUID.
+ * Very old descriptors have no Shot for their one image. It becomes the top, as a base. Where there are several, the
+ * one that lacks a Shot can only be the top by its constant GUID.
  */
 static int add_missing_shot(struct descriptor *d, xmlNode *snapshots, const xmlNode *storage, uint32_t images,
 			    struct ploop_error *err)
@@ -313,7 +314,8 @@ static int index_snapshots(struct descriptor *d, struct ploop_error *err)
 	int r = tree_index(d, &bad);
 
 	if (r == -EEXIST)
-		return refuse(err, "Validation of %s failed: there are two snapshots %s", d->path, d->snapshots[bad].guid.text);
+		return refuse(err, "Validation of %s failed: there are two snapshots %s", d->path,
+			      d->snapshots[bad].guid.text);
 	if (r == -ELOOP)
 		return refuse(err, "Validation of %s failed: snapshot %s descends from itself", d->path,
 			      d->snapshots[bad].guid.text);

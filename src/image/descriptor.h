@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * descriptor.h - DiskDescriptor.xml: which image files make up a disk, and how its snapshots descend from one another.
+ * descriptor.h - DiskDescriptor.xml: which image files make up a disk, and how its snapshots descend from one
+ * another.
  *
- * A descriptor is text from a stranger: it is bounded before it is parsed, may declare no document type (and so no entities), and
- * every field is checked. It is read into a tree of XML nodes that is kept and edited, so that whatever other software put there
- * is still there after a rewrite.
+ * A descriptor is text from a stranger: it is bounded before it is parsed, may declare no document type (and so no
+ * entities), and every field is checked. It is read into a tree of XML nodes that is kept and edited, so that
+ * whatever other software put there is still there after a rewrite.
  *
- * An <Image> and a <Shot> with the same GUID are two halves of one thing, here called a snapshot: the file that holds what
- * was written after its parent and before its children. The one that is written now is the top.
+ * An <Image> and a <Shot> with the same GUID are two halves of one thing, here called a snapshot: the file that holds
+ * what was written after its parent and before its children. The one that is written now is the top.
  *
  * Invariants of a descriptor in memory, established by reading and kept by every edit:
  *  1. No two snapshots have the same GUID; the top is one of them and not temporary.
@@ -40,8 +41,8 @@ struct ploop_error;
 enum snapshot_temporary {
 	SNAPSHOT_KEPT,
 	SNAPSHOT_TEMPORARY, /* goes away by itself when nobody uses it */
-	/* Stages of a merge of the base into its child by newer originals. The two files hold disjoint clusters then, so that
-	 * the chain reads right in either order. */
+	/* Stages of a merge of the base into its child by newer originals. The two files hold disjoint clusters then,
+	 * so that the chain reads right in either order. */
 	SNAPSHOT_TEMPORARY_ZERO,
 	SNAPSHOT_TEMPORARY_ZERO_SWAP,
 };
@@ -66,8 +67,8 @@ struct descriptor {
 	uint32_t cluster;   /* bytes */
 	uint32_t cylinders, heads, sectors;
 	enum image_mode mode;
-	bool encrypted;     /* the disk's content is a LUKS volume */
-	bool volume;        /* belongs to a tree of volumes: snapshots of its parents are described elsewhere */
+	bool encrypted; /* the disk's content is a LUKS volume */
+	bool volume;    /* belongs to a tree of volumes: snapshots of its parents are described elsewhere */
 	struct guid top;
 	struct snapshot *snapshots; /* in the order of the Shots in the file */
 	uint32_t nsnapshots;
@@ -77,8 +78,11 @@ struct descriptor {
 	uint32_t table_mask;
 };
 
-/* Finds out whether an operand of the user names a disk by its descriptor: the file, under any name, or its folder. Returns 1 and
- * its absolute path with links followed, 0 when it names something else (an image), or a negative errno. */
+/*
+ * Finds out whether an operand of the user names a disk by its descriptor: the file, under any name, or its folder.
+ * Returns 1 and its absolute path with links followed, 0 when it names something else (an image), or a negative
+ * errno.
+ */
 int descriptor_find_file(const char *operand, char **ret, struct ploop_error *err);
 
 /* Reads a descriptor. Failures have the status 39 (4 when the file cannot be read). */
@@ -95,22 +99,24 @@ int descriptor_new(const char *path, const char *image, const struct image_param
 /* The text of the file. The caller frees. Returns 0 or -ENOMEM. */
 int descriptor_to_text(const struct descriptor *descriptor, char **ret, size_t *ret_len);
 
-/* Atomically replaces `name` in `dir`. A descriptor of the old format (top with a GUID of its own) is converted by it. */
+/* Atomically replaces `name` in `dir`. A descriptor of the old format (top with a GUID of its own) is converted by
+ * it. */
 int descriptor_store(struct descriptor *descriptor, struct dir *dir, const char *name, struct ploop_error *err);
 
 /* The snapshot of that GUID; NULL when there is none. Good until the next edit. */
 struct snapshot *descriptor_find(const struct descriptor *descriptor, const struct guid *guid);
 struct snapshot *descriptor_top(const struct descriptor *descriptor);
 
-/* True when the file of a snapshot is raw. Only that of a base can be; labels above say Plain where the original wrote them. */
+/* True when the file of a snapshot is raw. Only that of a base can be; labels above say Plain where the original
+ * wrote them. */
 bool descriptor_raw(const struct snapshot *snapshot);
 
 /* Absolute path of a snapshot's file, links not followed. The caller frees. NULL when there is no memory. */
 char *descriptor_file(const struct descriptor *descriptor, const struct snapshot *snapshot);
 
 /*
- * Edits. Each either succeeds or leaves everything as it was (-ENOMEM aside), and changes memory only. -ENOENT for an unknown GUID, -EEXIST for
- * one that is taken, -EINVAL for what would break an invariant or cannot be written as XML.
+ * Edits. Each either succeeds or leaves everything as it was (-ENOMEM aside), and changes memory only. -ENOENT for an
+ * unknown GUID, -EEXIST for one that is taken, -EINVAL for what would break an invariant or cannot be written as XML.
  */
 int descriptor_add(struct descriptor *descriptor, const struct guid *guid, const struct guid *parent, const char *file);
 /* The children of what is removed keep a parent that is not there: give them another first. */

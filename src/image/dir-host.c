@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* dir-host.c - a folder of the real file system, held open so that it stays the same one whatever is renamed above it. */
+/* dir-host.c - a folder of the real file system, held open so that it stays the same one whatever is renamed above
+ * it. */
 #include "image/dir.h"
 
 #include <dirent.h>
@@ -27,8 +28,10 @@ static int host_fd(const struct dir *dir)
 
 static int host_open(const char *path, struct dir **ret)
 {
-	_close_ int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	_free_ char *real = NULL;
+	_close_
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	_free_
+	char *real = NULL;
 	struct host *host;
 
 	if (fd < 0)
@@ -55,8 +58,10 @@ static void host_close(struct dir *dir)
 static int host_read(struct dir *dir, const char *name, size_t limit, char **ret, size_t *ret_len)
 {
 	/* O_NONBLOCK: a FIFO in the place of the file must not stop us. */
-	_close_ int fd = openat(host_fd(dir), name, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-	_free_ char *text = NULL;
+	_close_
+	int fd = openat(host_fd(dir), name, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	_free_
+	char *text = NULL;
 	struct stat st;
 	ssize_t n;
 
@@ -82,7 +87,8 @@ static int host_read(struct dir *dir, const char *name, size_t limit, char **ret
 
 static int host_write(struct dir *dir, const char *name, const void *data, size_t len, const char *like)
 {
-	_close_ int fd = -EBADF;
+	_close_
+	int fd = -EBADF;
 	struct stat st;
 	bool old = like && !fstatat(host_fd(dir), like, &st, 0);
 	int r;
@@ -178,8 +184,8 @@ static int host_real_path(int fd, char *path, size_t room)
 }
 
 /*
- * Whether an open file lies inside an open folder. Both are asked where they are now, after all links were followed, so that
- * nothing can be exchanged between the question and the use.
+ * Whether an open file lies inside an open folder. Both are asked where they are now, after all links were followed,
+ * so that nothing can be exchanged between the question and the use.
  */
 static int host_beneath(int folder, int fd)
 {
@@ -200,7 +206,8 @@ static int host_beneath(int folder, int fd)
 
 static int host_locate(struct dir *dir, const char *name, bool beneath, int *ret_fd)
 {
-	_close_ int fd = openat(host_fd(dir), name, O_PATH | O_CLOEXEC);
+	_close_
+	int fd = openat(host_fd(dir), name, O_PATH | O_CLOEXEC);
 	int r;
 
 	if (fd < 0)

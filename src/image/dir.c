@@ -23,7 +23,8 @@ int dir_open_parent(const struct dir_ops *ops, const char *file, struct dir **re
 		    struct ploop_error *err)
 {
 	const char *slash = strrchr(file, '/');
-	_free_ char *folder = NULL;
+	_free_
+	char *folder = NULL;
 	int r;
 
 	if (!slash)
@@ -91,7 +92,8 @@ bool dir_exists(struct dir *dir, const char *name)
 
 static int dir_put(struct dir *dir, const char *name, const void *data, size_t len, bool replace)
 {
-	_free_ char *tmp = NULL;
+	_free_
+	char *tmp = NULL;
 	int r;
 
 	if (asprintf(&tmp, "%s.tmp", name) < 0)

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * dir.h - the folder of a disk: how its small files (descriptor, journal, temporary names) are read, atomically replaced,
- * renamed and removed.
+ * dir.h - the folder of a disk: how its small files (descriptor, journal, temporary names) are read, atomically
+ * replaced, renamed and removed.
  *
- * A seam, so that operations on several files can be cut at every step by the simulated disk of the tests. `host` is the real
- * file system.
+ * A seam, so that operations on several files can be cut at every step by the simulated disk of the tests. `host` is
+ * the real file system.
  *
  * Names are relative to the folder, or absolute where a descriptor says so. What callers may rely on:
  *  1. After dir_write() the content is durable, its name is not.
- *  2. Renames and removals are atomic each; they and new names are durable after dir_sync() of the folder they are in.
- *  3. After dir_replace() the file is, whatever happens, wholly old or wholly new, and durably new when 0 was returned.
+ *  2. Renames and removals are atomic each; they and new names are durable after dir_sync() of the folder they are
+ *     in.
+ *  3. After dir_replace() the file is, whatever happens, wholly old or wholly new, and durably new when 0 was
+ *     returned.
  */
 #ifndef IMAGE_DIR_H
 #define IMAGE_DIR_H
@@ -25,19 +27,24 @@ struct dir_ops {
 	/* Opens the folder and fills *ret with a struct that embeds struct dir first. Required. */
 	int (*open)(const char *path, struct dir **ret);
 	void (*close)(struct dir *dir);
-	/* Reads a file whole and adds a NUL; -EFBIG when it is longer than `limit`, -EINVAL when it is no plain file. Required. */
+	/* Reads a file whole and adds a NUL; -EFBIG when it is longer than `limit`, -EINVAL when it is no plain file.
+	 * Required. */
 	int (*read)(struct dir *dir, const char *name, size_t limit, char **ret, size_t *ret_len);
-	/* Makes or replaces a file, not atomically; syncs it. Mode and owner are those of the file `like`, if it is there;
-	 * NULL or no such file: 0644. Required. */
+	/* Makes or replaces a file, not atomically; syncs it. Mode and owner are those of the file `like`, if it is
+	 * there; NULL or no such file: 0644. Required. */
 	int (*write)(struct dir *dir, const char *name, const void *data, size_t len, const char *like);
 	/* With `replace` unset -EEXIST when `to` is there. Required. */
 	int (*rename)(struct dir *dir, const char *from, const char *to, bool replace);
 	int (*unlink)(struct dir *dir, const char *name);
 	int (*sync)(struct dir *dir);
-	/* Calls each(data, name) for every name in the folder until it returns other than 0, and returns that. Required. */
+	/* Calls each(data, name) for every name in the folder until it returns other than 0, and returns that.
+	 * Required. */
 	int (*list)(struct dir *dir, int (*each)(void *data, const char *name), void *data);
-	/* Finds the file that `name` means and returns a descriptor of it, opened by path alone (O_PATH). `beneath`: -EXDEV when
-	 * it lies outside the folder, links followed. NULL: there are no descriptors here, and no locks (sim). */
+	/*
+	 * Finds the file that `name` means and returns a descriptor of it, opened by path alone (O_PATH). `beneath`:
+	 * -EXDEV when it lies outside the folder, links followed. NULL: there are no descriptors here, and no locks
+	 * (sim).
+	 */
 	int (*locate)(struct dir *dir, const char *name, bool beneath, int *ret_fd);
 };
 

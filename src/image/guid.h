@@ -15,7 +15,8 @@ struct guid {
 #define GUID_TOP "{5fbaabe3-6958-40ff-92a7-860e329aab41}"  /* the delta that is written */
 #define GUID_NONE "{00000000-0000-0000-0000-000000000000}" /* the parent of a base */
 
-/* Takes a GUID with or without braces; white space around it is ignored. False when it is none; *ret is untouched then. */
+/* Takes a GUID with or without braces; white space around it is ignored. False when it is none; *ret is untouched
+ * then. */
 bool guid_parse(const char *text, struct guid *ret);
 
 /* A new random one (version 4), in lower case. */

@@ -59,7 +59,8 @@ static int tree_hash(struct descriptor *d, uint32_t *ret_bad)
 static void tree_link(struct descriptor *d)
 {
 	for (uint32_t i = 0; i < d->nsnapshots; i++) {
-		struct snapshot *s = &d->snapshots[i], *parent = tree_is_base(s) ? NULL : descriptor_find(d, &s->parent);
+		struct snapshot *s = &d->snapshots[i],
+				*parent = tree_is_base(s) ? NULL : descriptor_find(d, &s->parent);
 
 		s->up = parent ? (uint32_t)(parent - d->snapshots) : SNAPSHOT_NONE;
 		s->first_child = s->next_sibling = SNAPSHOT_NONE;
@@ -81,7 +82,8 @@ static void tree_link(struct descriptor *d)
 /* Climbs from everybody until it meets somebody that an earlier climb met: each is passed once. */
 static int tree_find_loop(const struct descriptor *d, uint32_t *ret_bad)
 {
-	_free_ uint32_t *met = calloc(d->nsnapshots + 1, sizeof(*met));
+	_free_
+	uint32_t *met = calloc(d->nsnapshots + 1, sizeof(*met));
 
 	if (!met)
 		return -ENOMEM;
@@ -132,8 +134,8 @@ static int tree_broken(const struct descriptor *d, const struct snapshot *s, str
 		return error_set(err, -EOPNOTSUPP, PLOOP_EXIT_DISKDESCR,
 				 "%s: snapshot %s has its parent in another volume, which is not supported", d->path,
 				 s->guid.text);
-	return error_set(err, -ENOENT, PLOOP_EXIT_DISKDESCR, "%s: snapshot %s has the parent %s, which is missing", d->path,
-			 s->guid.text, s->parent.text);
+	return error_set(err, -ENOENT, PLOOP_EXIT_DISKDESCR, "%s: snapshot %s has the parent %s, which is missing",
+			 d->path, s->guid.text, s->parent.text);
 }
 
 int tree_chain(const struct descriptor *d, const struct snapshot *snapshot, const struct snapshot *ret[TREE_MAX_DEPTH],

@@ -44,7 +44,8 @@ static int xml_refused(xmlParserCtxt *parser, const char *path, struct ploop_err
 	char text[256] = "it is empty";
 
 	if (parser->_private)
-		return error_set(err, -EINVAL, PLOOP_EXIT_DISKDESCR, "Can't parse %s: a document type is not accepted", path);
+		return error_set(err, -EINVAL, PLOOP_EXIT_DISKDESCR, "Can't parse %s: a document type is not accepted",
+				 path);
 	if (last && last->message)
 		snprintf(text, sizeof(text), "line %d: %s", last->line, last->message);
 	text[strcspn(text, "\n")] = 0;
@@ -58,7 +59,8 @@ int xml_parse(const char *text, size_t len, unsigned max_tags, const char *path,
 	int r = 0;
 
 	if (xml_count_tags(text, len, max_tags) > max_tags)
-		return error_set(err, -E2BIG, PLOOP_EXIT_DISKDESCR, "Can't parse %s: more than %u tags", path, max_tags);
+		return error_set(err, -E2BIG, PLOOP_EXIT_DISKDESCR, "Can't parse %s: more than %u tags", path,
+				 max_tags);
 	parser = xmlNewParserCtxt();
 	if (!parser)
 		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s", path);

@@ -11,8 +11,8 @@
 
 struct ploop_error;
 
-/* Parses text of a stranger: no network, no document type and so no entities, no more than `max_tags` tags, no great depth.
- * White space between elements is dropped. Refuses with status 39 and `Can't parse PATH`. */
+/* Parses text of a stranger: no network, no document type and so no entities, no more than `max_tags` tags, no great
+ * depth. White space between elements is dropped. Refuses with status 39 and `Can't parse PATH`. */
 int xml_parse(const char *text, size_t len, unsigned max_tags, const char *path, xmlDoc **ret, struct ploop_error *err);
 
 /* The first child element of that name, and the next one of the same name. NULL when there is none. */

@@ -17,10 +17,13 @@
 #include "image/descriptor.h"
 #include "image/tree.h"
 
-#define PARAMETERS \
-	"<Disk_Parameters><Disk_size>20971520</Disk_size><Cylinders>40960</Cylinders><Heads>16</Heads><Sectors>32</Sectors>" \
+#define PARAMETERS                                                                                                   \
+	"<Disk_Parameters><Disk_size>20971520</Disk_size><Cylinders>40960</Cylinders><Heads>16</Heads><Sectors>32</" \
+	"Sectors>"                                                                                                   \
 	"<Padding>0</Padding></Disk_Parameters>"
-#define STORAGE(body) "<StorageData><Storage><Start>0</Start><End>20971520</End><Blocksize>2048</Blocksize>" body "</Storage></StorageData>"
+#define STORAGE(body)                                                                               \
+	"<StorageData><Storage><Start>0</Start><End>20971520</End><Blocksize>2048</Blocksize>" body \
+	"</Storage></StorageData>"
 #define G(n) "{11111111-aaaa-4bbb-8ccc-00000000000" n "}"
 #define IMAGE(guid, file) "<Image><GUID>" guid "</GUID><Type>Compressed</Type><File>" file "</File></Image>"
 #define PLAIN(guid, file) "<Image><GUID>" guid "</GUID><Type>Plain</Type><File>" file "</File></Image>"
@@ -31,10 +34,10 @@
 #define ONE_SHOT SNAPSHOTS(GUID_TOP, SHOT(GUID_TOP, GUID_NONE, ""))
 
 /* Base 1, temporary 2 on it, 3 and the top on 2. */
-#define TREE                                                                                                              \
-	DISK(PARAMETERS STORAGE(IMAGE(G("1"), "root.hds") IMAGE(G("2"), "root.hds.2") IMAGE(GUID_TOP, "root.hds.f")           \
-					IMAGE(G("3"), "/else/where.hds"))                                              \
-		     SNAPSHOTS(GUID_TOP, SHOT(G("1"), GUID_NONE, "") SHOT(G("2"), G("1"), "<Temporary/>")                        \
+#define TREE                                                                                                        \
+	DISK(PARAMETERS STORAGE(IMAGE(G("1"), "root.hds") IMAGE(G("2"), "root.hds.2") IMAGE(GUID_TOP, "root.hds.f") \
+					IMAGE(G("3"), "/else/where.hds"))                                           \
+		     SNAPSHOTS(GUID_TOP, SHOT(G("1"), GUID_NONE, "") SHOT(G("2"), G("1"), "<Temporary/>")           \
 						 SHOT(GUID_TOP, G("2"), "") SHOT(G("3"), G("2"), "")))
 
 static struct ploop_error error;
@@ -99,7 +102,7 @@ static void test_chain(void **state)
 	assert_ptr_equal(chain[2], descriptor_top(d));
 	assert_int_equal(tree_chain(d, &d->snapshots[0], chain, NULL), 1);
 	assert_ptr_equal(descriptor_find(d, &upper), &d->snapshots[3]);
-	tree_for_each_child(child, d, &d->snapshots[1])
+	tree_for_each_child (child, d, &d->snapshots[1])
 		assert_ptr_equal(child, &d->snapshots[2 + n++]);
 	assert_int_equal(n, 2);
 	assert_true(tree_descends(d, descriptor_top(d), &d->snapshots[0]));
@@ -122,11 +125,11 @@ static void test_accepted(void **state)
 		DISK(PARAMETERS STORAGE(IMAGE(G("1"), "root.hds")) SNAPSHOTS(G("1"), SHOT(G("1"), GUID_NONE, ""))),
 		/* case, white space, C's numbers */
 		DISK("<Disk_Parameters><Disk_size> 0x1400000\n</Disk_size></Disk_Parameters>" ONE_IMAGE
-		     "<Snapshots><TopGUID>\n{5FBAABE3-6958-40FF-92A7-860E329AAB41}\n</TopGUID>"
-		     SHOT(GUID_TOP, GUID_NONE, "") "</Snapshots>"),
+		     "<Snapshots><TopGUID>\n{5FBAABE3-6958-40FF-92A7-860E329AAB41}\n</TopGUID>" SHOT(
+			     GUID_TOP, GUID_NONE, "") "</Snapshots>"),
 		/* a parent that is missing breaks only its own descendants */
 		DISK(PARAMETERS STORAGE(IMAGE(GUID_TOP, "root.hds") IMAGE(G("2"), "b"))
-		     SNAPSHOTS(GUID_TOP, SHOT(GUID_TOP, GUID_NONE, "") SHOT(G("2"), G("3"), ""))),
+			     SNAPSHOTS(GUID_TOP, SHOT(GUID_TOP, GUID_NONE, "") SHOT(G("2"), G("3"), ""))),
 	};
 
 	(void)state;
@@ -141,9 +144,11 @@ static void test_accepted(void **state)
 	}
 }
 
-#define REPLACED_PARAMETERS(size, more) DISK("<Disk_Parameters><Disk_size>" size "</Disk_size>" more "</Disk_Parameters>" ONE_IMAGE ONE_SHOT)
+#define REPLACED_PARAMETERS(size, more) \
+	DISK("<Disk_Parameters><Disk_size>" size "</Disk_size>" more "</Disk_Parameters>" ONE_IMAGE ONE_SHOT)
 #define REPLACED_STORAGE(body) DISK(PARAMETERS "<StorageData>" body "</StorageData>" ONE_SHOT)
-#define REPLACED_CLUSTER(n) REPLACED_STORAGE("<Storage><Start>0</Start><Blocksize>" n "</Blocksize>" IMAGE(GUID_TOP, "a") "</Storage>")
+#define REPLACED_CLUSTER(n) \
+	REPLACED_STORAGE("<Storage><Start>0</Start><Blocksize>" n "</Blocksize>" IMAGE(GUID_TOP, "a") "</Storage>")
 #define REPLACED_IMAGES(body) DISK(PARAMETERS STORAGE(body) ONE_SHOT)
 #define REPLACED_SHOTS(body) DISK(PARAMETERS ONE_IMAGE body)
 
@@ -187,32 +192,36 @@ static const struct {
 	{ REPLACED_IMAGES("<Image><GUID>{5fbaabe3}</GUID></Image>"), "<GUID> is not a GUID" },
 	{ REPLACED_IMAGES("<Image><GUID>" GUID_TOP "</GUID></Image>"), "'File' node not found" },
 	{ REPLACED_IMAGES("<Image><GUID>" GUID_TOP "</GUID><File>a</File></Image>"), "'Type' node not found" },
-	{ REPLACED_IMAGES("<Image><GUID>" GUID_TOP "</GUID><Type>Qcow</Type><File>a</File></Image>"), "<Type> is neither" },
+	{ REPLACED_IMAGES("<Image><GUID>" GUID_TOP "</GUID><Type>Qcow</Type><File>a</File></Image>"),
+	  "<Type> is neither" },
 	{ REPLACED_IMAGES(IMAGE(GUID_TOP, "")), "<File> is empty" },
 	{ REPLACED_IMAGES(IMAGE(GUID_TOP, "a&#10;b")), "control characters" },
-	{ REPLACED_IMAGES("<Preallocated>1</Preallocated>" PLAIN(GUID_TOP, "a")), "Preallocated is not compatible with Plain" },
+	{ REPLACED_IMAGES("<Preallocated>1</Preallocated>" PLAIN(GUID_TOP, "a")),
+	  "Preallocated is not compatible with Plain" },
 	{ REPLACED_IMAGES("<Preallocated>2</Preallocated>" IMAGE(GUID_TOP, "a")), "<Preallocated> is not a number" },
 	{ REPLACED_IMAGES(IMAGE(G("1"), "a")), "has no snapshot" },
 	{ REPLACED_IMAGES(IMAGE(G("1"), "a") IMAGE(G("2"), "b")), "images(2) != snapshots(1)" },
 	{ REPLACED_IMAGES(IMAGE(GUID_TOP, "a") IMAGE(G("1"), "b") IMAGE(G("2"), "c")), "images(3) != snapshots(1)" },
 	{ REPLACED_IMAGES(IMAGE(GUID_TOP, "a") IMAGE(GUID_TOP, "b")), "images(2) != snapshots(1)" },
 	{ DISK(PARAMETERS STORAGE(IMAGE(GUID_TOP, "a") IMAGE(GUID_TOP, "b"))
-	       SNAPSHOTS(GUID_TOP, SHOT(GUID_TOP, GUID_NONE, "") SHOT(G("1"), GUID_NONE, ""))),
+		       SNAPSHOTS(GUID_TOP, SHOT(GUID_TOP, GUID_NONE, "") SHOT(G("1"), GUID_NONE, ""))),
 	  "has two images" },
 	{ REPLACED_SHOTS("<Snapshots><Shot/></Snapshots>"), "'GUID' node not found" },
-	{ REPLACED_SHOTS("<Snapshots><Shot><GUID>" GUID_TOP "</GUID></Shot></Snapshots>"), "'ParentGUID' node not found" },
+	{ REPLACED_SHOTS("<Snapshots><Shot><GUID>" GUID_TOP "</GUID></Shot></Snapshots>"),
+	  "'ParentGUID' node not found" },
 	{ REPLACED_SHOTS(SNAPSHOTS(GUID_TOP, SHOT(GUID_TOP, "nobody", ""))), "<ParentGUID> is not a GUID" },
 	{ REPLACED_SHOTS(SNAPSHOTS("nobody", SHOT(GUID_TOP, GUID_NONE, ""))), "invalid top delta nobody" },
 	{ REPLACED_SHOTS(SNAPSHOTS(G("1"), SHOT(GUID_TOP, GUID_NONE, ""))), "top delta " G("1") " is not found" },
-	{ REPLACED_SHOTS(SNAPSHOTS(GUID_TOP, SHOT(GUID_TOP, GUID_NONE, "<Temporary/>"))), "top delta " GUID_TOP " is temporary" },
+	{ REPLACED_SHOTS(SNAPSHOTS(GUID_TOP, SHOT(GUID_TOP, GUID_NONE, "<Temporary/>"))),
+	  "top delta " GUID_TOP " is temporary" },
 	{ REPLACED_SHOTS(SNAPSHOTS(GUID_TOP, SHOT(GUID_TOP, GUID_TOP, ""))), "descends from itself" },
 	{ DISK(PARAMETERS STORAGE(IMAGE(G("1"), "a")) "<Snapshots>" SHOT(G("1"), GUID_NONE, "") "</Snapshots>"),
 	  "invalid top delta (there is no TopGUID)" },
-	{ DISK(PARAMETERS STORAGE(IMAGE(GUID_TOP, "a") IMAGE(G("1"), "b") IMAGE(G("2"), "c"))
-	       SNAPSHOTS(GUID_TOP, SHOT(GUID_TOP, G("1"), "") SHOT(G("1"), G("2"), "") SHOT(G("2"), G("1"), ""))),
+	{ DISK(PARAMETERS STORAGE(IMAGE(GUID_TOP, "a") IMAGE(G("1"), "b") IMAGE(G("2"), "c")) SNAPSHOTS(
+		  GUID_TOP, SHOT(GUID_TOP, G("1"), "") SHOT(G("1"), G("2"), "") SHOT(G("2"), G("1"), ""))),
 	  "descends from itself" },
 	{ DISK(PARAMETERS STORAGE(IMAGE(GUID_TOP, "a") IMAGE(G("1"), "b"))
-	       SNAPSHOTS(GUID_TOP, SHOT(GUID_TOP, GUID_NONE, "") SHOT(GUID_TOP, GUID_NONE, ""))),
+		       SNAPSHOTS(GUID_TOP, SHOT(GUID_TOP, GUID_NONE, "") SHOT(GUID_TOP, GUID_NONE, ""))),
 	  "there are two snapshots" },
 	/* who brings a document type wants something else */
 	{ "<!DOCTYPE a><a/>", "a document type is not accepted" },
@@ -253,8 +262,8 @@ static void test_missing_parent(void **state)
 /* A raw base: the original labels what is above it Plain as well. */
 static void test_plain(void **state)
 {
-	struct descriptor *d = parse_good(DISK(PARAMETERS STORAGE(PLAIN(G("1"), "a") PLAIN(GUID_TOP, "b"))
-					       SNAPSHOTS(GUID_TOP, SHOT(G("1"), GUID_NONE, "") SHOT(GUID_TOP, G("1"), ""))));
+	struct descriptor *d = parse_good(DISK(PARAMETERS STORAGE(PLAIN(G("1"), "a") PLAIN(GUID_TOP, "b")) SNAPSHOTS(
+		GUID_TOP, SHOT(G("1"), GUID_NONE, "") SHOT(GUID_TOP, G("1"), ""))));
 
 	(void)state;
 	assert_int_equal(d->mode, IMAGE_RAW);
@@ -273,36 +282,35 @@ static char *text_of(const struct descriptor *d)
 	return text;
 }
 
-static const char new_disk[] =
-	"<?xml version=\"1.0\"?>\n"
-	"<Parallels_disk_image>\n"
-	"  <Disk_Parameters>\n"
-	"    <Disk_size>20971520</Disk_size>\n"
-	"    <Cylinders>40960</Cylinders>\n"
-	"    <Heads>16</Heads>\n"
-	"    <Sectors>32</Sectors>\n"
-	"    <Padding>0</Padding>\n"
-	"  </Disk_Parameters>\n"
-	"  <StorageData>\n"
-	"    <Storage>\n"
-	"      <Start>0</Start>\n"
-	"      <End>20971520</End>\n"
-	"      <Blocksize>2048</Blocksize>\n"
-	"      <Image>\n"
-	"        <GUID>{5fbaabe3-6958-40ff-92a7-860e329aab41}</GUID>\n"
-	"        <Type>Compressed</Type>\n"
-	"        <File>a &amp; b.hds</File>\n"
-	"      </Image>\n"
-	"    </Storage>\n"
-	"  </StorageData>\n"
-	"  <Snapshots>\n"
-	"    <TopGUID>{5fbaabe3-6958-40ff-92a7-860e329aab41}</TopGUID>\n"
-	"    <Shot>\n"
-	"      <GUID>{5fbaabe3-6958-40ff-92a7-860e329aab41}</GUID>\n"
-	"      <ParentGUID>{00000000-0000-0000-0000-000000000000}</ParentGUID>\n"
-	"    </Shot>\n"
-	"  </Snapshots>\n"
-	"</Parallels_disk_image>\n";
+static const char new_disk[] = "<?xml version=\"1.0\"?>\n"
+			       "<Parallels_disk_image>\n"
+			       "  <Disk_Parameters>\n"
+			       "    <Disk_size>20971520</Disk_size>\n"
+			       "    <Cylinders>40960</Cylinders>\n"
+			       "    <Heads>16</Heads>\n"
+			       "    <Sectors>32</Sectors>\n"
+			       "    <Padding>0</Padding>\n"
+			       "  </Disk_Parameters>\n"
+			       "  <StorageData>\n"
+			       "    <Storage>\n"
+			       "      <Start>0</Start>\n"
+			       "      <End>20971520</End>\n"
+			       "      <Blocksize>2048</Blocksize>\n"
+			       "      <Image>\n"
+			       "        <GUID>{5fbaabe3-6958-40ff-92a7-860e329aab41}</GUID>\n"
+			       "        <Type>Compressed</Type>\n"
+			       "        <File>a &amp; b.hds</File>\n"
+			       "      </Image>\n"
+			       "    </Storage>\n"
+			       "  </StorageData>\n"
+			       "  <Snapshots>\n"
+			       "    <TopGUID>{5fbaabe3-6958-40ff-92a7-860e329aab41}</TopGUID>\n"
+			       "    <Shot>\n"
+			       "      <GUID>{5fbaabe3-6958-40ff-92a7-860e329aab41}</GUID>\n"
+			       "      <ParentGUID>{00000000-0000-0000-0000-000000000000}</ParentGUID>\n"
+			       "    </Shot>\n"
+			       "  </Snapshots>\n"
+			       "</Parallels_disk_image>\n";
 
 static void test_new(void **state)
 {
@@ -320,7 +328,8 @@ static void test_new(void **state)
 	assert_int_equal(descriptor_new("/disk/DiskDescriptor.xml", "a", &params, &d, NULL), 0);
 	assert_int_equal(d->mode, IMAGE_PREALLOCATED);
 	text = text_of(d);
-	assert_non_null(strstr(text, "<Blocksize>2048</Blocksize>\n      <Preallocated>1</Preallocated>\n      <Image>"));
+	assert_non_null(
+		strstr(text, "<Blocksize>2048</Blocksize>\n      <Preallocated>1</Preallocated>\n      <Image>"));
 	free(text);
 	descriptor_free(d);
 	assert_int_equal(descriptor_new("/disk/DiskDescriptor.xml", "a\n", &params, &d, NULL), -EINVAL);
@@ -333,9 +342,10 @@ static void test_foreign(void **state)
 	struct descriptor *d = parse_good(
 		"<?xml version=\"1.0\" encoding=\"UTF-8\"?><!-- by hand --><Virtuozzo_disk_image Version=\"1.0\">"
 		"<Disk_Parameters><Disk_size>20971520</Disk_size><LogicSectorSize>512</LogicSectorSize>"
-		"<Padding>0</Padding><UID>{aaaaaaaa-0000-4000-8000-000000000001}</UID><Name>\xc3\xa4 &lt;disk&gt;</Name>"
-		"<Miscellaneous><CompatLevel>level2</CompatLevel><Bootable>1</Bootable></Miscellaneous></Disk_Parameters>"
-		ONE_IMAGE ONE_SHOT "</Virtuozzo_disk_image>");
+		"<Padding>0</Padding><UID>{aaaaaaaa-0000-4000-8000-000000000001}</UID><Name>\xc3\xa4 "
+		"&lt;disk&gt;</Name>"
+		"<Miscellaneous><CompatLevel>level2</CompatLevel><Bootable>1</Bootable></Miscellaneous></"
+		"Disk_Parameters>" ONE_IMAGE ONE_SHOT "</Virtuozzo_disk_image>");
 	struct guid one = guid(G("1")), top = guid(GUID_TOP);
 	char *text, *again;
 
@@ -388,8 +398,8 @@ static void assert_same_as_text(const struct descriptor *d)
 static void test_edits(void **state)
 {
 	struct descriptor *d = parse_good(TREE);
-	struct guid one = guid(G("1")), two = guid(G("2")), three = guid(G("3")), four = guid(G("4")), five = guid(G("5")),
-		    nine = guid(G("9")), top = guid(GUID_TOP), none = guid(GUID_NONE);
+	struct guid one = guid(G("1")), two = guid(G("2")), three = guid(G("3")), four = guid(G("4")),
+		    five = guid(G("5")), nine = guid(G("9")), top = guid(GUID_TOP), none = guid(GUID_NONE);
 
 	(void)state;
 	assert_int_equal(descriptor_add(d, &two, &one, "x"), -EEXIST);
@@ -449,13 +459,15 @@ static char *long_disk(unsigned n)
 
 	fputs("<a>" PARAMETERS "<StorageData><Storage><Blocksize>2048</Blocksize>", file);
 	for (unsigned i = 1; i <= n; i++)
-		fprintf(file, "<Image><GUID>{%08x-0000-4000-8000-000000000000}</GUID><Type>Compressed</Type><File>%u</File></Image>",
+		fprintf(file,
+			"<Image><GUID>{%08x-0000-4000-8000-000000000000}</GUID><Type>Compressed</Type><File>%u</File></"
+			"Image>",
 			i, i);
 	fprintf(file, "</Storage></StorageData><Snapshots><TopGUID>{%08x-0000-4000-8000-000000000000}</TopGUID>", n);
 	for (unsigned i = n; i; i--) {
 		fprintf(file, "<Shot><GUID>{%08x-0000-4000-8000-000000000000}</GUID>", i);
-		fprintf(file, "<ParentGUID>{%08x-0000-%u000-%u000-000000000000}</ParentGUID></Shot>", i - 1, i > 1 ? 4 : 0,
-			i > 1 ? 8 : 0);
+		fprintf(file, "<ParentGUID>{%08x-0000-%u000-%u000-000000000000}</ParentGUID></Shot>", i - 1,
+			i > 1 ? 4 : 0, i > 1 ? 8 : 0);
 	}
 	fputs("</Snapshots></a>", file);
 	fclose(file);
@@ -526,10 +538,10 @@ static void test_bulk(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_fields),	 cmocka_unit_test(test_chain),	cmocka_unit_test(test_accepted),
-		cmocka_unit_test(test_refused),	 cmocka_unit_test(test_missing_parent), cmocka_unit_test(test_plain),
-		cmocka_unit_test(test_new),	 cmocka_unit_test(test_foreign), cmocka_unit_test(test_edits),
-		cmocka_unit_test(test_many),	 cmocka_unit_test(test_bulk),
+		cmocka_unit_test(test_fields),  cmocka_unit_test(test_chain),          cmocka_unit_test(test_accepted),
+		cmocka_unit_test(test_refused), cmocka_unit_test(test_missing_parent), cmocka_unit_test(test_plain),
+		cmocka_unit_test(test_new),     cmocka_unit_test(test_foreign),        cmocka_unit_test(test_edits),
+		cmocka_unit_test(test_many),    cmocka_unit_test(test_bulk),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
