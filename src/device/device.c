@@ -4,8 +4,10 @@
  *
  * Order of writes:
  *  open   1. nothing is written until every index has been read and found good;
- *         2. the top is marked in use, synced; only then
- *         3. clusters at the end of the file that no entry names (left by a crash, or preallocated by another program)
+ *         2. the top is marked in use, synced, which tells everybody that a dirty bitmap in it is out of date;
+ *         3. a dirty bitmap is rewritten so that it says that everything changed, synced; or the header stops naming an
+ *            extension of which nothing is left; only then
+ *         4. clusters at the end of the file that no entry names (left by a crash, or preallocated by another program)
  *            are cut off.
  *  close  1. all requests are done, and a commit after the last of them;
  *         2. free clusters at the end of the file are cut off, synced;
@@ -21,6 +23,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "device/internal.h"
+#include "format/extension.h"
 
 #define FLAG_EMPTY 1u /* CIF_Empty */
 #define RETRY_NS UINT64_C(1000000000)
@@ -86,12 +89,37 @@ static int device_check_writable(const struct device *dev, struct ploop_error *e
 		return error_set(err, -EROFS, PLOOP_EXIT_FORMAT, "%s: can only be opened read-only: %s",
 				 dev->top->file->path, g->reason);
 	if (dev->top->format->has_index &&
-	    (g->base != 0 || (uint64_t)g->first * g->cluster < geometry_pages(g) * FORMAT_PAGE ||
-	     g->index > COMMIT_HEAD))
+	    (geometry_offset(g, g->first) < geometry_pages(g) * FORMAT_PAGE || g->index > COMMIT_HEAD))
 		return error_set(err, -EROFS, PLOOP_EXIT_FORMAT,
-				 "%s: can only be opened read-only: its data area is not aligned to clusters",
+				 "%s: can only be opened read-only: its data starts inside the index's last page",
 				 dev->top->file->path);
 	return 0;
+}
+
+/* Settles the format extension before the first write: see format/extension.h. */
+static int device_spend_extension(struct device *dev)
+{
+	struct geometry *g = &dev->top->geometry;
+	uint8_t *cluster;
+	uint32_t k;
+	int r;
+
+	if (!g->extension)
+		return 0;
+	k = device_extension_cluster(dev);
+	cluster = io_buffer_new(g->cluster);
+	if (!cluster)
+		return -ENOMEM;
+	r = io_pread(dev->top->file, cluster, g->cluster, g->extension);
+	if (!r && extension_spend(g, cluster)) {
+		r = io_pwrite(dev->top->file, cluster, g->cluster, g->extension);
+		r = r ? r : io_sync(dev->top->file);
+	} else if (!r) {
+		alloc_untake(&dev->alloc, k, 1);
+		r = device_write_head(dev, FORMAT_IN_USE);
+	}
+	io_buffer_free(cluster, g->cluster);
+	return r;
 }
 
 static int device_prepare_top(struct device *dev, struct ploop_error *err)
@@ -101,6 +129,8 @@ static int device_prepare_top(struct device *dev, struct ploop_error *err)
 	if (dev->read_only || !dev->top->format->has_index)
 		return 0;
 	r = device_write_head(dev, FORMAT_IN_USE);
+	if (!r)
+		r = device_spend_extension(dev);
 	if (!r)
 		r = device_cut_tail(dev);
 	if (r)

@@ -89,6 +89,14 @@ static inline uint64_t device_file_offset(const struct device *dev, unsigned lev
 	return geometry_offset(&dev->levels[level].geometry, k) + pos % dev->cluster;
 }
 
+/* The file cluster of the top's format extension, which it has and may be written. */
+static inline uint32_t device_extension_cluster(const struct device *dev)
+{
+	const struct geometry *g = &dev->top->geometry;
+
+	return (uint32_t)(((int64_t)g->extension - g->base) / g->cluster);
+}
+
 void device_event(struct device *dev, enum device_event event);
 void device_abort(struct device *dev);
 /* device.c: a request is over; goes on with closing when it was the last. */

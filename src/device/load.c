@@ -178,6 +178,8 @@ static int load_level(struct device *dev, unsigned level, uint8_t *buffer, struc
 			return error_set(err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s: no memory for the map of free clusters",
 					 delta->file->path);
 	}
+	if (level == device_top_level(dev) && delta->geometry.extension && !delta->geometry.read_only)
+		alloc_claim(&dev->alloc, device_extension_cluster(dev));
 	return load_index(&load, buffer);
 }
 

@@ -11,9 +11,9 @@
 #include "base/le.h"
 #include "format/ploop1.h"
 
-#define HEAD 24u	 /* magic and digest */
+#define HEAD 24u         /* magic and digest */
 #define FEATURE_HEAD 24u /* magic, flags, length, unused */
-#define BITMAP_HEAD 32u	 /* size, id, granularity, entries */
+#define BITMAP_HEAD 32u  /* size, id, granularity, entries */
 
 static void digest(const void *cluster, size_t len, uint8_t ret[MD5_DIGEST_LENGTH])
 {
@@ -94,7 +94,7 @@ bool extension_placed(const struct geometry *g, uint64_t file_size)
 
 enum extension_verdict extension_judge(const void *cluster, size_t len)
 {
-	enum extension_verdict verdict = EXTENSION_DROPPABLE;
+	enum extension_verdict verdict = EXTENSION_EXPENDABLE;
 	struct extension_feature f;
 	size_t pos = 0;
 	int r;
@@ -123,8 +123,41 @@ void extension_settle(struct geometry *g, enum extension_verdict verdict)
 		[EXTENSION_DAMAGED] = "its format extension is damaged; `ploop check --repair=all` drops it",
 	};
 
-	if (verdict == EXTENSION_DROPPABLE)
-		g->extension = 0;
-	g->reason = verdict == EXTENSION_DROPPABLE ? ploop1_judge_writing(g) : reasons[verdict];
+	g->reason = verdict == EXTENSION_EXPENDABLE ? ploop1_judge_writing(g) : reasons[verdict];
 	g->read_only = g->reason != NULL;
+}
+
+/* Sets every bit of a bitmap: all entries of its table become 1. */
+static void fill_bitmap(uint8_t *feature, uint32_t entries)
+{
+	for (uint32_t i = 0; i < entries; i++)
+		le64_put(feature + FEATURE_HEAD + BITMAP_HEAD + 8 * (size_t)i, 1);
+}
+
+bool extension_spend(struct geometry *g, void *cluster)
+{
+	uint8_t *start = cluster, *end = start + g->cluster, *to = start + HEAD;
+	struct extension_feature f;
+	struct extension_bitmap b;
+	size_t pos = 0;
+
+	/* Features only move towards the start, over those that were read already. */
+	while (extension_next(cluster, g->cluster, &pos, &f) == 1) {
+		uint8_t *from = start + (f.data - start) - FEATURE_HEAD;
+		size_t whole = min_u64(FEATURE_HEAD + round_up(f.length, 8), (uint64_t)(end - from));
+
+		if (f.magic != EXTENSION_BITMAP || extension_bitmap(&f, g->cluster, &b))
+			continue;
+		fill_bitmap(from, b.clusters);
+		memmove(to, from, whole);
+		to += whole;
+	}
+	if (to == start + HEAD) {
+		g->extension = 0;
+		return false;
+	}
+	memset(to, 0, (size_t)(end - to));
+	extension_seal(cluster, g->cluster);
+	g->raw_state = PLOOP1_CLOSED_V21;
+	return true;
 }

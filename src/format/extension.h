@@ -5,12 +5,13 @@
  *
  * What writing to an image does to its extension, and so who may write:
  *
- *	closed with 0         what is found there is stale; ignored
- *	dirty bitmap, and unknown features without flags
- *	                      dropped: the header that marks the image in use no longer names the extension, so that no
- *reader ever takes an old bitmap for a true one; a backup that relies on it starts afresh NECESSARY             never
- *written: what the feature means for the data is not known TRANSIT, unknown      never written: it would have to be
- *kept, which is not done yet damaged               never written until `ploop check --repair=all` dropped it
+ *	closed with 0                    what is found there is stale; ignored
+ *	dirty bitmap                     kept, and says from then on that everything changed, which is always true: the next
+ *	                                 backup that uses it is a full one
+ *	unknown features without flags   dropped
+ *	NECESSARY                        never written: what the feature means for the data is not known
+ *	TRANSIT, unknown                 never written: it would have to be kept, and what it points to is not known
+ *	damaged                          never written until `ploop check --repair=all` dropped it
  *
  * Reading is always possible: no known feature changes where data lies.
  */
@@ -60,7 +61,7 @@ bool extension_placed(const struct geometry *g, uint64_t file_size);
 
 /* What writing would do to the extension. */
 enum extension_verdict {
-	EXTENSION_DROPPABLE,
+	EXTENSION_EXPENDABLE, /* bitmaps, and what may be dropped */
 	EXTENSION_IS_NECESSARY,
 	EXTENSION_IS_TRANSIT,
 	EXTENSION_DAMAGED,
@@ -68,11 +69,18 @@ enum extension_verdict {
 enum extension_verdict extension_judge(const void *cluster, size_t len);
 
 /*
- * Settles what parse() left open for an image with an extension, for the verdict on it. Droppable: the geometry no
- * longer has an extension and is writable unless something else forbids it; the header that marks the image in use is
- * then the one that drops it. Else read-only with the reason.
+ * Settles what parse() left open for an image with an extension, for the verdict on it. Expendable: the geometry is
+ * writable unless something else forbids it; whoever then writes calls extension_spend() first. Else read-only with the
+ * reason.
  */
 void extension_settle(struct geometry *g, enum extension_verdict verdict);
+
+/*
+ * Rewrites an expendable extension for an image that will be written to: only the bitmaps stay, and every bit of them is
+ * set; `cluster` is the extension's whole cluster. False when nothing is left: then `g` has no extension any more, and the
+ * header must be written so. The new bytes name no other cluster.
+ */
+bool extension_spend(struct geometry *g, void *cluster);
 
 /* Puts magic and digest into a cluster whose features are in place. */
 void extension_seal(void *cluster, size_t len);

@@ -167,8 +167,6 @@ const char *ploop1_judge_writing(const struct geometry *g)
 		return "its cluster size is not a power of two from 32 KiB to 64 MiB; convert it to write to it";
 	if (geometry_offset(g, g->first) < geometry_pages(g) * FORMAT_PAGE)
 		return "its data starts in the last 4 KiB of the index; convert it to write to it";
-	if (g->extension)
-		return "its format extension has not been examined";
 	return NULL;
 }
 
@@ -208,7 +206,7 @@ static int ploop1_parse(const void *head, size_t len, uint64_t file_size, uint32
 	if (h.in_use != PLOOP1_CLOSED && h.extension_sector && !checked_mul(h.extension_sector, SECTOR, &g.extension))
 		g.extension = UINT64_MAX;
 	place_data(&g, start);
-	g.reason = ploop1_judge_writing(&g);
+	g.reason = g.extension ? "its format extension has not been examined" : ploop1_judge_writing(&g);
 	g.read_only = g.reason != NULL;
 	*ret = g;
 	return 0;

@@ -5,7 +5,6 @@
 #include <errno.h>
 
 #include "base/error.h"
-#include "base/log.h"
 #include "format/extension.h"
 #include "io/io.h"
 
@@ -32,8 +31,5 @@ int image_settle_extension(struct delta *delta, struct ploop_error *err)
 	if (r)
 		return error_sys(err, r, PLOOP_EXIT_READ, "%s: cannot read the format extension", delta->file->path);
 	extension_settle(g, verdict);
-	if (verdict == EXTENSION_DROPPABLE)
-		log_warning("%s: its dirty bitmaps end with this writing; the next backup that uses them is a full one",
-			    delta->file->path);
 	return 0;
 }

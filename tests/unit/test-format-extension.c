@@ -79,11 +79,11 @@ static void test_verdicts(void **state)
 {
 	(void)state;
 	begin();
-	assert_int_equal(judge(), EXTENSION_DROPPABLE);
+	assert_int_equal(judge(), EXTENSION_EXPENDABLE);
 	bitmap(2097152, 1);
-	assert_int_equal(judge(), EXTENSION_DROPPABLE);
+	assert_int_equal(judge(), EXTENSION_EXPENDABLE);
 	feature(0x1234, 0, 13);
-	assert_int_equal(judge(), EXTENSION_DROPPABLE);
+	assert_int_equal(judge(), EXTENSION_EXPENDABLE);
 	feature(0x1234, EXTENSION_TRANSIT, 13);
 	assert_int_equal(judge(), EXTENSION_IS_TRANSIT);
 	feature(0x1234, EXTENSION_TRANSIT | EXTENSION_NECESSARY, 0);
@@ -107,7 +107,7 @@ static void test_broken_lists(void **state)
 	assert_int_equal(judge(), EXTENSION_DAMAGED);
 	begin();
 	feature(0x55, 0, LEN - 24 - 24); /* fills the cluster: fine */
-	assert_int_equal(judge(), EXTENSION_DROPPABLE);
+	assert_int_equal(judge(), EXTENSION_EXPENDABLE);
 	begin();
 	feature(0x55, 0, LEN - 24 - 24 - 8); /* 8 bytes left: no room for a terminator */
 	assert_int_equal(judge(), EXTENSION_DAMAGED);
@@ -181,14 +181,52 @@ static void test_place_and_settle(void **state)
 		assert_non_null(g.reason);
 		assert_int_equal(g.extension, 2 * LEN);
 	}
-	extension_settle(&g, EXTENSION_DROPPABLE);
+	extension_settle(&g, EXTENSION_EXPENDABLE);
 	assert_false(g.read_only);
 	assert_null(g.reason);
-	assert_int_equal(g.extension, 0);
+	assert_int_equal(g.extension, 2 * LEN);
 	g.cluster = 63 * 512; /* another reason stays */
 	g.extension = 2 * LEN;
-	extension_settle(&g, EXTENSION_DROPPABLE);
+	extension_settle(&g, EXTENSION_EXPENDABLE);
 	assert_true(g.read_only);
+}
+
+/* Before the first write: other features go, bitmaps stay and say that all changed. */
+static void test_spend(void **state)
+{
+	const uint64_t size = 2 * 64 * 1024 * 8 * UINT64_C(128);
+	struct extension_feature f;
+	struct extension_bitmap b;
+	struct geometry g = { .cluster = LEN, .extension = 2 * LEN };
+	size_t pos = 0;
+
+	(void)state;
+	begin();
+	feature(0x77, 0, 13);
+	le64_put(bitmap(size, 2) + 32, 12345);
+	feature(0x78, 0, 100);
+	le64_put(bitmap(size / 2, 1) + 32, 777);
+	assert_int_equal(judge(), EXTENSION_EXPENDABLE);
+	assert_true(extension_spend(&g, cluster));
+	assert_int_equal(g.extension, 2 * LEN);
+	assert_null(extension_verify(cluster, LEN));
+	assert_int_equal(extension_next(cluster, LEN, &pos, &f), 1);
+	assert_int_equal(extension_bitmap(&f, LEN, &b), 0);
+	assert_int_equal(b.size / 512, size);
+	assert_int_equal(le64_get(b.table), 1);
+	assert_int_equal(le64_get(b.table + 8), 1);
+	assert_int_equal(extension_next(cluster, LEN, &pos, &f), 1);
+	assert_int_equal(extension_bitmap(&f, LEN, &b), 0);
+	assert_int_equal(b.size / 512, size / 2);
+	assert_int_equal(le64_get(b.table), 1);
+	assert_int_equal(extension_next(cluster, LEN, &pos, &f), 0);
+
+	begin();
+	feature(0x77, 0, 13);
+	assert_false(extension_spend(&g, cluster));
+	assert_int_equal(g.extension, 0);
+	pos = 0;
+	assert_int_equal(extension_next(cluster, LEN, &pos, &f), 0);
 }
 
 int main(void)
@@ -196,7 +234,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_digest),		 cmocka_unit_test(test_verdicts),
 		cmocka_unit_test(test_broken_lists),	 cmocka_unit_test(test_bitmap),
-		cmocka_unit_test(test_place_and_settle),
+		cmocka_unit_test(test_place_and_settle), cmocka_unit_test(test_spend),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
