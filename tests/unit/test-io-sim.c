@@ -69,8 +69,7 @@ static int run(struct sim *sim, struct io_file *file, enum io_kind kind, uint64_
 /* The byte that all of a range holds, or -1. */
 static int byte_at(struct io_file *file, uint64_t offset, uint64_t length)
 {
-	_free_
-	uint8_t *buffer = malloc(length);
+	_free_ uint8_t *buffer = malloc(length);
 
 	assert_int_equal(io_pread(file, buffer, length, offset), 0);
 	for (uint64_t i = 1; i < length; i++)
@@ -81,8 +80,7 @@ static int byte_at(struct io_file *file, uint64_t offset, uint64_t length)
 
 static void fill(struct sim *sim, struct io_file *file, uint64_t offset, uint64_t length, int byte)
 {
-	_free_
-	void *buffer = malloc(length);
+	_free_ void *buffer = malloc(length);
 
 	memset(buffer, byte, length);
 	assert_int_equal(run(sim, file, IO_WRITE, offset, length, buffer), 0);

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* disk-check.c - opens the levels of a stack, and checks the structure of their files from bytes. See disk.h. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "base/le.h"
+#include "disk.h"
+#include "io/sim-table.h"
+
+#include <ploop/ploop.h>
+
+#define IN_USE 0x746F6E59u
+
+static int open_level(struct disk *disk, struct sim *sim, unsigned i, unsigned flags, struct delta *delta)
+{
+	const struct disk_level *level = &disk->levels[i];
+	const struct format *format = level->raw ? &format_raw : &format_ploop1;
+	struct ploop_error err = { 0 };
+	uint8_t head[FORMAT_HEAD];
+	struct io_file *file = NULL;
+	uint64_t size = 0;
+	int r = io_open(sim_loop(sim), &io_sim, level->path, flags, &file, &err);
+
+	if (!r)
+		r = io_size(file, &size);
+	if (!r)
+		r = io_pread(file, head, min_u64(size, sizeof(head)), 0);
+	*delta = (struct delta){ .file = file, .format = format };
+	if (!r)
+		r = format->parse(head, min_u64(size, sizeof(head)), size, level->raw ? disk->cluster : 0,
+				  &delta->geometry, &err);
+	if (r)
+		snprintf(disk->text, sizeof(disk->text), "%s does not open: %.150s", level->path, err.text);
+	return r;
+}
+
+int disk_open(struct disk *disk, struct sim *sim, bool read_only, struct delta levels[DISK_LEVELS])
+{
+	int r = 0;
+
+	memset(levels, 0, DISK_LEVELS * sizeof(*levels));
+	for (unsigned i = 0; i < disk->nlevels && !r; i++)
+		r = open_level(disk, sim, i, i + 1 == disk->nlevels && !read_only ? IO_RDWR : IO_RDONLY, &levels[i]);
+	if (r)
+		disk_close(disk, levels);
+	return r;
+}
+
+void disk_close(struct disk *disk, struct delta levels[DISK_LEVELS])
+{
+	for (unsigned i = 0; i < disk->nlevels; i++) {
+		io_close(levels[i].file);
+		levels[i].file = NULL;
+	}
+}
+
+#define wrong(disk, ...) (snprintf((disk)->text, sizeof((disk)->text), __VA_ARGS__), false)
+
+/* Each entry lies inside the file, behind the index, on a place of its own. *ret_end: where the last one ends. */
+static bool check_index(struct disk *disk, const struct disk_level *level, const uint8_t *index, uint64_t size,
+			uint64_t *ret_end)
+{
+	uint64_t places = (max_u64(size, level->start) - level->start) / disk->cluster;
+	uint8_t *seen = sim_alloc(places + 1);
+	bool good = true;
+
+	*ret_end = level->start;
+	for (uint32_t v = 0; v < level->clusters && good; v++) {
+		uint32_t entry = le32_get(index + 64 + 4 * (uint64_t)v);
+		uint64_t at = (uint64_t)entry * (level->version == 1 ? SECTOR : disk->cluster);
+
+		if (!entry)
+			continue;
+		if (at < level->start || (at - level->start) % disk->cluster)
+			good = wrong(disk, "%s: entry %u of cluster %u points before or between clusters", level->path,
+				     entry, v);
+		else if ((at - level->start) / disk->cluster >= places)
+			good = wrong(disk, "%s: entry %u of cluster %u points beyond the end %llu", level->path, entry,
+				     v, (unsigned long long)size);
+		else if (seen[(at - level->start) / disk->cluster]++)
+			good = wrong(disk, "%s: entry %u of cluster %u is there twice", level->path, entry, v);
+		*ret_end = max_u64(*ret_end, at + disk->cluster);
+	}
+	free(seen);
+	return good;
+}
+
+static bool check_header(struct disk *disk, const struct disk_level *level, const uint8_t *head,
+			 enum disk_expect expect)
+{
+	uint32_t in_use = le32_get(head + 44);
+	uint64_t end = 64 + 4 * (uint64_t)level->clusters;
+
+	if (memcmp(head, level->version == 1 ? "WithoutFreeSpace" : "WithouFreSpacExt", 16) ||
+	    le32_get(head + 16) != 2 || le32_get(head + 28) != disk->cluster / SECTOR ||
+	    le32_get(head + 32) != level->clusters || le64_get(head + 36) != level->size / SECTOR ||
+	    le32_get(head + 48) != level->first_sector)
+		return wrong(disk, "%s: the header changed", level->path);
+	if (in_use && in_use != IN_USE)
+		return wrong(disk, "%s: in-use flag %#x", level->path, in_use);
+	if (expect == DISK_IN_USE && !in_use)
+		return wrong(disk, "%s: not marked in use while it was open", level->path);
+	if (expect == DISK_CLEAN && in_use)
+		return wrong(disk, "%s: marked in use though it was closed", level->path);
+	for (; end < level->start; end++)
+		if (head[end])
+			return wrong(disk, "%s: byte %llu behind the index is not zero", level->path,
+				     (unsigned long long)end);
+	return true;
+}
+
+static bool check_top(struct disk *disk, struct sim *sim, enum disk_expect expect)
+{
+	const struct disk_level *level = &disk->levels[disk->nlevels - 1];
+	uint8_t *index = sim_alloc(level->start);
+	struct io_file *file = NULL;
+	uint64_t size, end;
+	bool good;
+
+	if (io_open(sim_loop(sim), &io_sim, level->path, IO_RDONLY, &file, NULL) || io_size(file, &size) ||
+	    io_pread(file, index, level->start, 0))
+		good = wrong(disk, "%s cannot be read", level->path);
+	else
+		good = check_header(disk, level, index, expect) && check_index(disk, level, index, size, &end);
+	if (good && size < level->start)
+		good = wrong(disk, "%s: %llu bytes are too short", level->path, (unsigned long long)size);
+	if (good && expect == DISK_CLEAN && size != end)
+		good = wrong(disk, "%s: closed with length %llu, used up to %llu", level->path,
+			     (unsigned long long)size, (unsigned long long)end);
+	io_close(file);
+	free(index);
+	return good;
+}
+
+bool disk_check(struct disk *disk, struct sim *sim, enum disk_expect expect)
+{
+	for (unsigned i = 0; i + 1 < disk->nlevels; i++)
+		if (sim_changes(sim, disk->levels[i].path) != disk->levels[i].changes)
+			return wrong(disk, "%s was written to", disk->levels[i].path);
+	if (disk->levels[disk->nlevels - 1].raw || disk->odd)
+		return true;
+	return check_top(disk, sim, expect);
+}
+
+bool disk_check_hashes(struct disk *disk, struct sim *sim)
+{
+	for (unsigned i = 0; i + 1 < disk->nlevels; i++)
+		if (sim_hash(sim, disk->levels[i].path) != disk->levels[i].hash)
+			return wrong(disk, "%s has other contents than it was built with", disk->levels[i].path);
+	return true;
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * disk.h - stacks of images for the model: drawn at random, built from bytes, and checked from bytes. It shares no code with
+ * what it tests, except that levels are opened through the format's parse().
+ */
+#ifndef TESTS_SIM_DISK_H
+#define TESTS_SIM_DISK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/prng.h"
+#include "format/format.h"
+#include "io/sim.h"
+#include "oracle.h"
+
+#define DISK_LEVELS 5
+
+struct disk_level {
+	char path[16];
+	bool raw;
+	uint32_t version;
+	uint64_t size;          /* bytes of the virtual disk */
+	uint32_t clusters;      /* entries of the index */
+	uint64_t start;         /* byte where the data area begins */
+	uint32_t first_sector;  /* as it stands in the header */
+	uint64_t changes, hash; /* when it was built */
+};
+
+struct disk {
+	unsigned nlevels;
+	uint32_t cluster;                      /* bytes */
+	uint64_t size;                         /* of the top */
+	bool odd;                              /* a geometry that may only be read */
+	struct disk_level levels[DISK_LEVELS]; /* base first */
+	char text[256];                        /* what is wrong, after a function returned false */
+};
+
+/* Draws everything but the contents. */
+void disk_draw(struct disk *disk, struct prng *prng);
+/* Makes the files, and tells the oracle what the disk holds. */
+void disk_build(struct disk *disk, struct sim *sim, struct prng *prng, struct oracle *oracle);
+
+/* Opens all levels; 0 or a negative errno with a text in disk->text. */
+int disk_open(struct disk *disk, struct sim *sim, bool read_only, struct delta levels[DISK_LEVELS]);
+void disk_close(struct disk *disk, struct delta levels[DISK_LEVELS]);
+
+enum disk_expect {
+	DISK_ANY,    /* cut while it was opened or closed */
+	DISK_IN_USE, /* cut while it was open */
+	DISK_CLEAN,  /* closed */
+};
+
+/* Checks the files' structure: the top as `expect` says, the others as they were built. */
+bool disk_check(struct disk *disk, struct sim *sim, enum disk_expect expect);
+/* The levels below the top hold what they were built with. */
+bool disk_check_hashes(struct disk *disk, struct sim *sim);
+
+/* One line about the shape. */
+void disk_describe(const struct disk *disk, char *text, size_t size);
+
+#endif

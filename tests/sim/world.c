@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* world.c - the life of a world: requests, waiting, opening, closing, cuts. See world.h. */
+#include "world.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <ploop/ploop.h>
+
+#include "base/checked.h"
+#include "io/sim-table.h"
+
+#define PATIENCE 2000000 /* turns without an end */
+
+void world_fail(struct world *world, const char *format, ...)
+{
+	char shape[200], what[600];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(what, sizeof(what), format, args);
+	va_end(args);
+	disk_describe(&world->disk, shape, sizeof(shape));
+	snprintf(world->finding, sizeof(world->finding),
+		 "seed %" PRIu64 ", op %" PRIu64 ", cut %" PRIu64 ", %s: %s\n  (%s)", world->seed, world->ops,
+		 world->cuts, world->doing, what, shape);
+	longjmp(*world->caught, 1);
+}
+
+void world_init(struct world *world, uint64_t seed, bool verbose)
+{
+	char shape[200];
+
+	*world = (struct world){ .seed = seed, .verbose = verbose, .doing = "building" };
+	prng_seed(&world->prng, seed);
+	world->sim = sim_new(prng_next(&world->prng));
+	disk_draw(&world->disk, &world->prng);
+	oracle_init(&world->oracle, world->disk.size / SECTOR);
+	disk_build(&world->disk, world->sim, &world->prng, &world->oracle);
+	for (unsigned i = 0; i < WORLD_SLOTS; i++) {
+		world->slots[i].world = world;
+		world->slots[i].buffer = malloc(WORLD_BUFFER);
+	}
+	world->depth = 1 + (unsigned)prng_below(&world->prng, WORLD_SLOTS);
+	sim_set_clone(world->sim, prng_one_in(&world->prng, 2));
+	disk_describe(&world->disk, shape, sizeof(shape));
+	if (verbose)
+		printf("seed %" PRIu64 ": %s\n", seed, shape);
+}
+
+void world_fini(struct world *world)
+{
+	oracle_fini(&world->oracle);
+	sim_free(world->sim);
+	for (unsigned i = 0; i < WORLD_SLOTS; i++)
+		free(world->slots[i].buffer);
+}
+
+static void narrate(const struct slot *slot, const char *what, int result)
+{
+	static const char *const kinds[] = { "read", "write", "discard", "zero", "flush" };
+	const struct device_request *request = &slot->request;
+
+	if (slot->world->verbose)
+		printf("  [%" PRIu64 "] %s %s%s %" PRIu64 "+%" PRIu64 " -> %d\n", slot->world->oracle.clock, what,
+		       kinds[request->kind], request->flags ? " fua" : "", request->offset / SECTOR,
+		       request->length / SECTOR, result);
+}
+
+static void check_result(struct slot *slot, int result)
+{
+	struct world *world = slot->world;
+	bool changes = slot->request.kind != DEVICE_READ && slot->request.kind != DEVICE_FLUSH;
+
+	if (!result || world->may_fail || (world->read_only && changes && result == -EROFS))
+		return;
+	world_fail(world, "a request of kind %d at sector %" PRIu64 " failed: %s", (int)slot->request.kind,
+		   slot->request.offset / SECTOR, strerror(-result));
+}
+
+static void read_done(struct slot *slot, uint64_t sector, uint64_t count, int result)
+{
+	struct world *world = slot->world;
+	bool good = true;
+
+	if (slot->settling)
+		good = result || oracle_settle(&world->oracle, sector, count, slot->buffer);
+	else if (result)
+		oracle_read_failed(&world->oracle, &slot->read);
+	else
+		good = oracle_read_done(&world->oracle, &slot->read, sector, count, slot->buffer);
+	if (!good)
+		world_fail(world, "%s", world->oracle.text);
+}
+
+static void on_done(struct device_request *request, int result)
+{
+	struct slot *slot = container_of(request, struct slot, request);
+	struct world *world = slot->world;
+	uint64_t sector = request->offset / SECTOR, count = request->length / SECTOR;
+
+	if (!slot->busy)
+		world_fail(world, "a request was done twice");
+	slot->busy = false;
+	slot->result = result;
+	world->busy--;
+	narrate(slot, "done  ", result);
+	if (sim_is_cut(world->sim))
+		return; /* nobody is left to hear it */
+	check_result(slot, result);
+	switch (request->kind) {
+	case DEVICE_READ:
+		read_done(slot, sector, count, result);
+		break;
+	case DEVICE_FLUSH:
+		oracle_flush_done(&world->oracle, slot->flush, result);
+		break;
+	default:
+		oracle_write_done(&world->oracle, slot->write, sector, count, result);
+		if (request->kind == DEVICE_WRITE)
+			memset(slot->buffer, 0xbb, request->length); /* it is ours again */
+	}
+}
+
+static struct slot *free_slot(struct world *world)
+{
+	for (unsigned i = 0; i < WORLD_SLOTS; i++)
+		if (!world->slots[i].busy)
+			return &world->slots[i];
+	return NULL;
+}
+
+static void tell_oracle(struct slot *slot, uint64_t sector, uint64_t count)
+{
+	struct world *world = slot->world;
+	const struct device_request *request = &slot->request;
+
+	switch (request->kind) {
+	case DEVICE_READ:
+		if (!slot->settling)
+			oracle_read_submitted(&world->oracle, &slot->read);
+		memset(slot->buffer, 0xdd, request->length);
+		break;
+	case DEVICE_FLUSH:
+		slot->flush = oracle_flush_submitted(&world->oracle);
+		break;
+	default:
+		slot->write = oracle_write_submitted(&world->oracle, sector, count, request->kind != DEVICE_WRITE,
+						     request->flags & DEVICE_FUA);
+		if (request->kind == DEVICE_WRITE)
+			oracle_fill(slot->write->id, sector, count, slot->buffer);
+	}
+}
+
+static struct slot *submit(struct world *world, enum device_kind kind, unsigned flags, uint64_t sector, uint64_t count,
+			   bool settling)
+{
+	struct slot *slot = free_slot(world);
+
+	assert(slot && count * SECTOR <= WORLD_BUFFER);
+	memset(&slot->request, 0x55, sizeof(slot->request));
+	slot->request.kind = kind;
+	slot->request.flags = flags;
+	slot->request.offset = sector * SECTOR;
+	slot->request.length = count * SECTOR;
+	slot->request.buffer = kind == DEVICE_READ || kind == DEVICE_WRITE ? slot->buffer : NULL;
+	slot->request.done = on_done;
+	slot->settling = settling;
+	slot->busy = true;
+	world->busy++;
+	world->ops++;
+	tell_oracle(slot, sector, count);
+	narrate(slot, "submit", 0);
+	device_submit(world->device, &slot->request);
+	return slot;
+}
+
+struct slot *world_submit(struct world *world, enum device_kind kind, unsigned flags, uint64_t sector, uint64_t count)
+{
+	return submit(world, kind, flags, sector, count, false);
+}
+
+/* A range: anywhere or near the beginning, of any length or whole clusters or around the border of one. */
+static void draw_range(struct world *world, uint64_t *sector, uint64_t *count)
+{
+	struct prng *prng = &world->prng;
+	uint64_t all = world->oracle.sectors, cluster = world->disk.cluster / SECTOR;
+	uint64_t span = prng_one_in(prng, 2) ? min_u64(all, 4 * cluster) : all;
+
+	*sector = prng_below(prng, span);
+	switch (prng_below(prng, 6)) {
+	case 0: /* clusters */
+		*sector = round_down(*sector, cluster);
+		*count = cluster * (1 + prng_below(prng, 3));
+		break;
+	case 1: /* across a border */
+		*sector = round_down(*sector, cluster);
+		*sector -= min_u64(*sector, prng_below(prng, 16));
+		*count = 1 + prng_below(prng, 32);
+		break;
+	case 2: /* large */
+		*count = 1 + prng_below(prng, 3 * cluster);
+		break;
+	case 3: /* blocks of the file system */
+		*sector = round_down(*sector, 8);
+		*count = 8 * (1 + prng_below(prng, 8));
+		break;
+	default:
+		*count = 1 + prng_below(prng, 16);
+	}
+	*count = min_u64(min_u64(*count, WORLD_BUFFER / SECTOR), all - *sector);
+}
+
+void world_submit_random(struct world *world)
+{
+	static const enum device_kind kinds[] = { DEVICE_READ,    DEVICE_READ,         DEVICE_READ,  DEVICE_WRITE,
+						  DEVICE_WRITE,   DEVICE_WRITE,        DEVICE_WRITE, DEVICE_DISCARD,
+						  DEVICE_DISCARD, DEVICE_WRITE_ZEROES, DEVICE_FLUSH };
+	struct prng *prng = &world->prng;
+	enum device_kind kind = kinds[prng_below(prng, sizeof(kinds) / sizeof(kinds[0]))];
+	bool fua = kind != DEVICE_READ && kind != DEVICE_FLUSH && prng_one_in(prng, 10);
+	uint64_t sector = 0, count = 0;
+
+	if (kind != DEVICE_FLUSH)
+		draw_range(world, &sector, &count);
+	world_submit(world, kind, fua ? DEVICE_FUA : 0, sector, count);
+}
+
+void world_turn(struct world *world)
+{
+	int r = loop_turn(sim_loop(world->sim), UINT64_MAX);
+
+	if (r && world->busy)
+		world_fail(world, "the loop has nothing left to do though %u requests wait: %s", world->busy,
+			   strerror(-r));
+}
+
+void world_wait(struct world *world)
+{
+	for (uint64_t turns = 0; world->busy; turns++) {
+		if (turns > PATIENCE)
+			world_fail(world, "%u requests do not end", world->busy);
+		world_turn(world);
+	}
+}
+
+static void on_event(void *data, enum device_event event)
+{
+	struct world *world = data;
+
+	world->events[event]++;
+	if (world->verbose)
+		printf("  event %d\n", (int)event);
+}
+
+int world_open(struct world *world, bool read_only, enum device_on_full on_full)
+{
+	struct device_config config = {
+		.loop = sim_loop(world->sim),
+		.levels = world->levels,
+		.nlevels = world->disk.nlevels,
+		.read_only = read_only,
+		.on_full = on_full,
+		.event = on_event,
+		.event_data = world,
+	};
+	struct ploop_error err = { 0 };
+	int r;
+
+	snprintf(world->doing, sizeof(world->doing), "opening");
+	world->read_only = read_only;
+	world->opening = true;
+	world->closing = world->closed = false;
+	r = disk_open(&world->disk, world->sim, read_only, world->levels);
+	if (r) {
+		if (!world->may_fail && !sim_is_cut(world->sim))
+			world_fail(world, "%s", world->disk.text);
+		return r;
+	}
+	r = device_open(&config, &world->device, &err);
+	if (r) {
+		disk_close(&world->disk, world->levels);
+		world->device = NULL;
+		if (!world->may_fail && !sim_is_cut(world->sim))
+			world_fail(world, "device_open: %s", err.text);
+		return r;
+	}
+	world->opening = sim_is_cut(world->sim);
+	snprintf(world->doing, sizeof(world->doing), "running%s", read_only ? " read-only" : "");
+	return 0;
+}
+
+static void on_closed(void *data, int result)
+{
+	struct world *world = data;
+
+	world->closed = true;
+	world->close_result = result;
+}
+
+/* Lets device_close() run to its end, whatever the result. */
+static void close_device(struct world *world)
+{
+	uint64_t turns = 0;
+
+	if (!world->device)
+		return;
+	device_close(world->device, on_closed, world);
+	while (!world->closed) {
+		if (++turns > PATIENCE)
+			world_fail(world, "device_close() does not end");
+		if (loop_turn(sim_loop(world->sim), UINT64_MAX) && !world->closed)
+			world_fail(world, "device_close() waits for nothing");
+	}
+	world->device = NULL;
+	disk_close(&world->disk, world->levels);
+}
+
+void world_close(struct world *world)
+{
+	uint64_t when = oracle_flush_submitted(&world->oracle);
+	bool raw = world->disk.levels[world->disk.nlevels - 1].raw;
+	enum disk_expect expect = DISK_CLEAN;
+
+	snprintf(world->doing, sizeof(world->doing), "closing");
+	world->closing = true;
+	close_device(world);
+	if (world->verbose)
+		printf("  closed: %d%s\n", world->close_result, sim_is_cut(world->sim) ? ", cut" : "");
+	if (sim_is_cut(world->sim))
+		return;
+	if (world->close_result && !world->may_fail)
+		world_fail(world, "device_close: %s", strerror(-world->close_result));
+	oracle_flush_done(&world->oracle, when, world->close_result);
+	if (world->close_result || world->read_only)
+		expect = DISK_ANY;
+	world->lost = world->close_result != 0;
+	sim_fail(world->sim, 0, 0, 0);
+	sim_cut_after(world->sim, 0);
+	if (!raw && !disk_check(&world->disk, world->sim, expect))
+		world_fail(world, "%s", world->disk.text);
+}
+
+bool world_read_all(struct world *world, bool settling)
+{
+	uint64_t step = min_u64(WORLD_BUFFER / SECTOR / 4, max_u64(world->disk.cluster / SECTOR, 256));
+
+	snprintf(world->doing, sizeof(world->doing), settling ? "reading what is left" : "reading all");
+	for (uint64_t s = 0; s < world->oracle.sectors; s += step) {
+		while (!free_slot(world))
+			world_turn(world);
+		if (sim_is_cut(world->sim))
+			break;
+		submit(world, DEVICE_READ, 0, s, min_u64(step, world->oracle.sectors - s), settling);
+	}
+	world_wait(world);
+	return !sim_is_cut(world->sim);
+}
+
+void world_recover(struct world *world)
+{
+	enum disk_expect expect = world->opening || world->closing || world->read_only ? DISK_ANY : DISK_IN_USE;
+
+	snprintf(world->doing, sizeof(world->doing), "taking down after a cut");
+	if (!world->lost || prng_one_in(&world->prng, 2))
+		sim_cut(world->sim);
+	world->cuts += sim_is_cut(world->sim);
+	world->lost = false;
+	if (world->verbose)
+		printf("  cut\n");
+	oracle_cut(&world->oracle);
+	if (!world->closed)
+		close_device(world);
+	sim_boot(world->sim);
+	if (!disk_check(&world->disk, world->sim, expect))
+		world_fail(world, "%s", world->disk.text);
+}

@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * world.h - a simulated disk with a stack of images on it, a device that is opened and closed on that again and again, and
+ * an oracle that knows what must be there.
+ *
+ * What a world does is a pure function of its seed. A finding ends the process: the text says how to repeat it.
+ */
+#ifndef TESTS_SIM_WORLD_H
+#define TESTS_SIM_WORLD_H
+
+#include <setjmp.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/prng.h"
+#include "device/device.h"
+#include "disk.h"
+#include "io/sim.h"
+#include "oracle.h"
+
+#define WORLD_SLOTS 24
+#define WORLD_BUFFER (UINT64_C(4) << 20)
+
+struct world;
+
+/* One request of the model. */
+struct slot {
+	struct device_request request;
+	struct world *world;
+	bool busy;
+	uint8_t *buffer; /* WORLD_BUFFER bytes */
+	struct oracle_write *write;
+	struct oracle_read read;
+	uint64_t flush; /* when the flush was submitted */
+	bool settling;  /* a read after a cut */
+	int result;     /* when it was last done */
+};
+
+struct world {
+	uint64_t seed;
+	struct prng prng;
+	struct sim *sim;
+	struct disk disk;
+	struct oracle oracle;
+	struct delta levels[DISK_LEVELS];
+	struct device *device; /* NULL: closed */
+	bool read_only;
+	bool may_fail; /* operations fail by order: requests may fail */
+	bool opening;  /* since device_open() was called */
+	bool closing;  /* since device_close() was called */
+	bool closed;
+	int close_result;
+	bool lost;      /* device_close() failed: what was not flushed may be gone, as after a crash */
+	unsigned depth; /* slots used */
+	unsigned busy;
+	struct slot slots[WORLD_SLOTS];
+	uint64_t ops, cuts, failures, events[3]; /* done so far */
+	bool verbose;
+	char doing[64];
+	jmp_buf *caught; /* where a finding goes */
+	char finding[1024];
+};
+
+void world_init(struct world *world, uint64_t seed, bool verbose);
+void world_fini(struct world *world);
+
+/* A finding: does not return. */
+void world_fail(struct world *world, const char *format, ...) __attribute__((format(printf, 2, 3), noreturn));
+
+/* Opens the device. 0, or the error: allowed only when operations are made to fail or the power was cut. */
+int world_open(struct world *world, bool read_only, enum device_on_full on_full);
+/* Waits for all requests and closes; checks that this succeeded unless it may fail. Then checks the files. */
+void world_close(struct world *world);
+
+/* Starts a request on a free slot. The range in sectors. */
+struct slot *world_submit(struct world *world, enum device_kind kind, unsigned flags, uint64_t sector, uint64_t count);
+/* The same with everything drawn. */
+void world_submit_random(struct world *world);
+/* One turn of the loop. */
+void world_turn(struct world *world);
+/* Turns until no request is in flight. */
+void world_wait(struct world *world);
+
+/* Reads all of the disk. After a cut, this settles what was left. False when the power was cut meanwhile. */
+bool world_read_all(struct world *world, bool settling);
+
+/* Takes everything down after a cut, or a close that failed, checks the files and boots again. */
+void world_recover(struct world *world);
+
+#endif
