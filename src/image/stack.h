@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * stack.h - from what a user names (a descriptor, or image files from base to top) to open, locked, checked deltas that a
- * device can be made of.
+ * stack.h - from what a user names (a descriptor, or image files from base to top) to open, locked, checked deltas
+ * that a device can be made of.
  */
 #ifndef IMAGE_STACK_H
 #define IMAGE_STACK_H
@@ -10,32 +10,48 @@
 #include <stdint.h>
 
 #include "format/format.h"
+#include "image/lock.h"
 #include "io/io.h"
 
+struct dir_ops;
 struct loop;
 struct ploop_error;
 
 struct stack_request {
 	const char *const *operands; /* one descriptor (or its folder), or image files, base first */
 	unsigned noperands;
-	const char *base_format;     /* "raw", "ploop1", or NULL: what the descriptor or the file's signature says */
-	uint32_t cluster;            /* bytes; for a raw base without descriptor, else 0 */
-	const char *snapshot;        /* GUID of the snapshot to open; NULL the top */
-	bool read_only;              /* open every file for reading and write nothing */
-	bool outside;                /* allow files outside the descriptor's folder */
-	const struct io_ops *module; /* NULL: chosen per file */
+	const char *base_format;       /* "raw", "ploop1", or NULL: ploop1. A descriptor has its own word on it */
+	uint32_t cluster;              /* bytes; for a raw base without descriptor, else 0 */
+	const char *snapshot;          /* GUID of the snapshot to open, or "base"; NULL the top */
+	bool read_only;                /* open every file for reading and write nothing */
+	bool outside;                  /* allow files that the descriptor names outside its folder */
+	const struct io_ops *module;   /* NULL: chosen per file */
+	const struct dir_ops *folders; /* NULL: the host's */
 };
 
 struct stack {
 	struct delta *levels; /* base first; the files are open and belong to the stack */
 	unsigned nlevels;
 	bool read_only;
-	char *descriptor;            /* absolute path, or NULL */
-	char *snapshot;              /* GUID that is open, or NULL without a descriptor */
+	char *descriptor; /* absolute path, or NULL */
+	char *snapshot;   /* GUID that is open, or NULL without a descriptor */
+	int *locks; /* for each level the descriptor that holds its lock, opened for reading; -1 where there are no locks */
 };
 
-/* Opens and locks all files, parses the headers, checks that they fit one another. Blocks. */
+/*
+ * Opens and locks all files, parses the headers, checks that they fit one another. Blocks. With `loop` NULL the files
+ * take what io_open() says.
+ *
+ * Who opens a disk by its descriptor and goes on to use what that said holds lock_disk() from before until then.
+ *
+ * The top of a stack that is not read-only is locked against everybody, all other files against writers. A level
+ * below the top that is marked as in use was left so by an interrupted merge or snapshot, as we hold its lock: the
+ * mark is durably taken off, unless the stack is read-only or the file cannot be written.
+ */
 int stack_open(struct loop *loop, const struct stack_request *request, struct stack **ret, struct ploop_error *err);
+
+/* Changes the lock of one level, see lock_file(). */
+int stack_lock(struct stack *stack, unsigned level, enum file_lock from, enum file_lock to, struct ploop_error *err);
 
 /* Closes the files, which gives the locks back. NULL is accepted. */
 void stack_close(struct stack *stack);

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* lock.c - see lock.h. */
+#include "image/lock.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/error.h"
+#include "base/fd.h"
+#include "base/log.h"
+
+/* What somebody does with a file, bit by bit as qemu numbers it. */
+#define USE_READ 1u   /* reads, and wants to see something consistent */
+#define USE_WRITE 2u  /* changes the content */
+#define USE_TOUCH 4u  /* writes what is there already */
+#define USE_RESIZE 8u /* changes the length */
+#define USE_BITS 4
+
+#define DOES_BYTE 100
+#define BARS_BYTE 200
+
+/* Two who lock at the same moment may both see the other and both step back; so each tries more than once. */
+#define LOCK_TRIES 4
+#define LOCK_STEP_MS 25
+
+static const struct {
+	unsigned does; /* what I do */
+	unsigned bars; /* what nobody else may do meanwhile */
+} uses[] = {
+	[FILE_LOCK_NONE] = { 0, 0 },
+	[FILE_LOCK_READ] = { USE_READ, USE_WRITE | USE_RESIZE },
+	[FILE_LOCK_WRITE] = { USE_READ | USE_WRITE | USE_RESIZE, USE_READ | USE_WRITE | USE_TOUCH | USE_RESIZE },
+};
+
+static void pause_ms(unsigned ms)
+{
+	struct timespec time = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L };
+
+	nanosleep(&time, NULL);
+}
+
+static int byte_lock(int fd, int command, short type, int byte)
+{
+	struct flock lock = { .l_type = type, .l_whence = SEEK_SET, .l_start = byte, .l_len = 1 };
+
+	if (fcntl(fd, command, &lock) < 0)
+		return -errno;
+	return command == F_OFD_GETLK && lock.l_type != F_UNLCK ? -EBUSY : 0;
+}
+
+/* Locks or unlocks the bytes of a set. */
+static int bytes_set(int fd, short type, int base, unsigned bits)
+{
+	for (int i = 0; i < USE_BITS; i++) {
+		int r = bits & 1u << i ? byte_lock(fd, F_OFD_SETLK, type, base + i) : 0;
+
+		if (r < 0)
+			return r == -EAGAIN || r == -EACCES ? -EBUSY : r;
+	}
+	return 0;
+}
+
+/* -EBUSY when somebody else has one of them. */
+static int bytes_test(int fd, int base, unsigned bits)
+{
+	for (int i = 0; i < USE_BITS; i++) {
+		int r = bits & 1u << i ? byte_lock(fd, F_OFD_GETLK, F_WRLCK, base + i) : 0;
+
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/* Says what I want, then looks whether anybody objects: of two who do so at least one sees the other. */
+static int lock_try(int fd, enum file_lock from, enum file_lock to)
+{
+	unsigned does = uses[to].does, bars = uses[to].bars;
+	int r = bytes_set(fd, F_RDLCK, DOES_BYTE, does & ~uses[from].does);
+
+	if (!r)
+		r = bytes_set(fd, F_RDLCK, BARS_BYTE, bars & ~uses[from].bars);
+	if (!r)
+		r = bytes_test(fd, BARS_BYTE, does);
+	if (!r)
+		r = bytes_test(fd, DOES_BYTE, bars);
+	if (r < 0) {
+		bytes_set(fd, F_UNLCK, DOES_BYTE, does & ~uses[from].does);
+		bytes_set(fd, F_UNLCK, BARS_BYTE, bars & ~uses[from].bars);
+		return r;
+	}
+	bytes_set(fd, F_UNLCK, DOES_BYTE, uses[from].does & ~does);
+	bytes_set(fd, F_UNLCK, BARS_BYTE, uses[from].bars & ~bars);
+	return 0;
+}
+
+static bool has_no_locks(int r)
+{
+	return r == -ENOLCK || r == -ENOSYS || r == -EOPNOTSUPP || r == -EINVAL;
+}
+
+/* "process 12 (name)", or something that stands for it. */
+static void describe_holder(int fd, char *text, size_t room)
+{
+	_free_
+	char *name = NULL;
+	char path[64];
+	pid_t pid = lock_holder(fd);
+
+	if (!pid) {
+		snprintf(text, room, "another process, perhaps on another host");
+		return;
+	}
+	snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
+	if (fd_read_file(AT_FDCWD, path, 64, &name, NULL) < 0)
+		snprintf(text, room, "process %d", (int)pid);
+	else
+		snprintf(text, room, "process %d (%.*s)", (int)pid, (int)strcspn(name, "\n"), name);
+}
+
+int lock_file(int fd, enum file_lock from, enum file_lock to, const char *path, struct ploop_error *err)
+{
+	char holder[128];
+	int r;
+
+	for (int i = 0; (r = lock_try(fd, from, to)) == -EBUSY && i < LOCK_TRIES - 1; i++)
+		pause_ms(LOCK_STEP_MS + (unsigned)(getpid() * 7 + i * 13) % LOCK_STEP_MS);
+	if (has_no_locks(r)) {
+		if (from == FILE_LOCK_NONE)
+			log_warning("%s: its file system has no locks: make sure that nobody else uses it", path);
+		return 0;
+	}
+	if (r != -EBUSY)
+		return r < 0 ? error_sys(err, r, PLOOP_EXIT_LOCK, "Can't lock %s", path) : 0;
+	describe_holder(fd, holder, sizeof(holder));
+	return error_set(err, -EBUSY, PLOOP_EXIT_IN_USE, "%s is in use by %s", path, holder);
+}
+
+static uint64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+int lock_disk(const char *descriptor, unsigned wait_ms, int *ret_fd, struct ploop_error *err)
+{
+	uint64_t start = now_ms();
+	_free_
+	char *path = NULL;
+	_close_
+	int fd = -EBADF;
+	char holder[128];
+
+	if (asprintf(&path, "%s.lck", descriptor) < 0)
+		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s", descriptor);
+	fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644);
+	if (fd < 0 && errno == EROFS) {
+		*ret_fd = -1;
+		return 0;
+	}
+	if (fd < 0)
+		return error_sys(err, -errno, PLOOP_EXIT_LOCK, "Can't open %s", path);
+	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		if (errno != EWOULDBLOCK && errno != EINTR)
+			return error_sys(err, -errno, PLOOP_EXIT_LOCK, "Can't lock %s", path);
+		if (now_ms() - start >= wait_ms) {
+			describe_holder(fd, holder, sizeof(holder));
+			return error_set(err, -EBUSY, PLOOP_EXIT_LOCK, "The %s is locked by %s", descriptor, holder);
+		}
+		pause_ms(LOCK_STEP_MS);
+	}
+	*ret_fd = take_fd(&fd);
+	return 0;
+}
