@@ -30,6 +30,7 @@
 #define BOUNCES 4u
 #define BOUNCE_LEN (64u * 1024)
 #define TRANSFER_MAX (UINT64_C(1) << 30)
+#define SUBMIT_EVERY 4u /* entries: the disk starts on the first while the loop still prepares the rest of the turn */
 #define PIECE (UINT64_C(1) << 20) /* of the control path */
 
 struct uring_file {
@@ -162,10 +163,14 @@ static void uring_start(struct uring_file *file, struct io_op *op)
 		}
 	}
 	sqe = uring_entry(file);
-	if (sqe)
-		uring_prep(file, op, sqe);
-	else
+	if (!sqe) {
 		uring_wait_for_entry(file, op);
+		return;
+	}
+	uring_prep(file, op, sqe);
+	/* What does not go now goes with the wait of the loop. */
+	if (io_uring_sq_ready(file->ring) >= SUBMIT_EVERY)
+		(void)io_uring_submit(file->ring);
 }
 
 static void uring_retry(struct loop_task *task)
