@@ -34,7 +34,7 @@ struct export_ops {
 	/* Can this host run it? 0, or a negative errno and a text that says why not. Required. */
 	int (*usable)(struct ploop_error *err);
 	/* Starts serving. Asynchronous: calls started(data, 0 or negative errno) on the loop when the node can be used; the
-	 * text of a failure is in `err`, which must live until then. Required. */
+	 * text of a failure is in `err`, which must live until then. After a failure the export is gone. Required. */
 	int (*start)(const struct export_config *config, void (*started)(void *data, int result), void *data,
 		     struct export **ret, struct ploop_error *err);
 	/* The block device node, for example "/dev/loop3". Required. */
@@ -44,8 +44,9 @@ struct export_ops {
 	 * `force` is not set: then it goes on serving. Frees the export on success. Required.
 	 */
 	void (*stop)(struct export *export, bool force, void (*stopped)(void *data, int result), void *data);
-	/* The device has a new size: tell the kernel. Optional (NULL: cannot grow while in use). */
-	int (*resized)(struct export *export);
+	/* The device has a new size: tell the kernel; done() is called when the node has it. Not while it starts or stops.
+	 * Optional (NULL: cannot grow while in use). */
+	void (*resized)(struct export *export, void (*done)(void *data, int result), void *data);
 };
 
 /* A running front end. Implementations embed it first. */

@@ -121,8 +121,10 @@ static int pool_spawn(struct io_pool *pool)
 	return r;
 }
 
-static void pool_free(struct io_pool *pool)
+void io_pool_free(struct io_pool *pool)
 {
+	if (!pool)
+		return;
 	pthread_mutex_lock(&pool->lock);
 	pool->quit = true;
 	pthread_mutex_unlock(&pool->lock);
@@ -136,7 +138,7 @@ static void pool_free(struct io_pool *pool)
 	free(pool);
 }
 
-static int pool_new(struct loop *loop, struct io_pool **ret)
+static int pool_make(struct loop *loop, struct io_pool **ret)
 {
 	struct io_pool *pool = calloc(1, sizeof(*pool));
 	int r;
@@ -156,8 +158,33 @@ static int pool_new(struct loop *loop, struct io_pool **ret)
 	pool->watch = (struct loop_watch){ .fd = pool->event, .events = POLLIN, .ready = pool_ready };
 	r = loop_watch_add(loop, &pool->watch);
 	if (r) {
-		pool_free(pool);
+		io_pool_free(pool);
 		return r;
+	}
+	*ret = pool;
+	return 0;
+}
+
+/* Tells only of having none at all: fewer than wished do the work too. */
+static int pool_grow(struct io_pool *pool, unsigned threads)
+{
+	int r = 0;
+
+	while (!r && pool->nthreads < threads && pool->nthreads < POOL_MAX_THREADS)
+		r = pool_spawn(pool);
+	return pool->nthreads ? 0 : r;
+}
+
+int io_pool_new(struct loop *loop, unsigned threads, struct io_pool **ret, struct ploop_error *err)
+{
+	struct io_pool *pool = NULL;
+	int r = pool_make(loop, &pool);
+
+	if (!r)
+		r = pool_grow(pool, threads);
+	if (r) {
+		io_pool_free(pool);
+		return error_sys(err, r, PLOOP_EXIT_SYS, "cannot make threads for calls that block");
 	}
 	*ret = pool;
 	return 0;
@@ -165,22 +192,12 @@ static int pool_new(struct loop *loop, struct io_pool **ret)
 
 int io_pool_get(struct loop *loop, unsigned threads, struct io_pool **ret, struct ploop_error *err)
 {
-	struct io_pool *pool = loop->pool;
-	int r = 0;
+	int r = loop->pool ? pool_grow(loop->pool, threads) : io_pool_new(loop, threads, &loop->pool, err);
 
-	if (!pool)
-		r = pool_new(loop, &pool);
 	if (r)
-		return error_sys(err, r, PLOOP_EXIT_SYS, "cannot make threads for I/O");
-	loop->pool = pool;
-	pool->users++;
-	while (!r && pool->nthreads < threads && pool->nthreads < POOL_MAX_THREADS)
-		r = pool_spawn(pool);
-	if (r && !pool->nthreads) {
-		io_pool_put(pool);
-		return error_sys(err, r, PLOOP_EXIT_SYS, "cannot make threads for I/O");
-	}
-	*ret = pool;
+		return r;
+	loop->pool->users++;
+	*ret = loop->pool;
 	return 0;
 }
 
@@ -189,5 +206,5 @@ void io_pool_put(struct io_pool *pool)
 	if (!pool || --pool->users)
 		return;
 	pool->loop->pool = NULL;
-	pool_free(pool);
+	io_pool_free(pool);
 }

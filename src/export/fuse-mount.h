@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * fuse-mount.h - a FUSE file system that is never attached to any folder. Its root is one regular file. It lives as long as
+ * the descriptor or an open file of it does, so nothing is left behind when the process dies.
+ */
+#ifndef EXPORT_FUSE_MOUNT_H
+#define EXPORT_FUSE_MOUNT_H
+
+#include <stdbool.h>
+
+struct ploop_error;
+
+/* Can this host do it? */
+int fuse_mount_usable(struct ploop_error *err);
+
+/* Opens /dev/fuse, not blocking. */
+int fuse_mount_channel(struct ploop_error *err);
+
+/* Makes the file system of the channel `fd`. Returns a descriptor (O_PATH) of its one file. Does not wait for the server. */
+int fuse_mount_new(int fd, const char *name, bool read_only, struct ploop_error *err);
+
+/* Opens that file for real. Blocks until the server answers. Returns a descriptor or a negative errno. */
+int fuse_mount_open(int mount, bool read_only);
+
+#endif

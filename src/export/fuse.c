@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * fuse.c - the front end for every stock kernel: a FUSE file with a loop device on top.
+ *
+ * What blocks (opening the file, attaching, detaching: each waits for answers of our own server) is a job of one thread; its
+ * end comes back to the loop.
+ *
+ *	start: channel, server, file system -> job: open, attach -> started()
+ *	stop:  job: detach, let go of the file system -> server closed -> stopped()
+ *
+ * The loop device holds the file open. When it lets go of it without our doing, somebody has detached it by hand: gone().
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/error.h"
+#include "device/device.h"
+#include "export/fuse-mount.h"
+#include "export/fuse-server.h"
+#include "export/loopdev.h"
+#include "export/modules.h"
+#include "io/loop.h"
+#include "io/pool.h"
+
+#define DEPTH_DEFAULT 128
+
+struct fuse_export {
+	struct export export;
+	struct export_config config;
+	struct fuse_server *server;
+	struct io_pool *pool;
+	int mount;
+	char node[LOOPDEV_NODE];
+	struct loopdev_identity identity;
+	bool ready; /* started and not stopping */
+
+	/* The job under way: one at a time. */
+	struct io_pool_job job;
+	int result;
+	bool force;
+	struct ploop_error *err;
+	void (*answer)(void *data, int result);
+	void *data;
+};
+
+static struct fuse_export *fuse_export(struct export *export)
+{
+	return container_of(export, struct fuse_export, export);
+}
+
+static struct fuse_export *fuse_job(struct io_pool_job *job)
+{
+	return container_of(job, struct fuse_export, job);
+}
+
+static void fuse_run(struct fuse_export *self, void (*work)(struct io_pool_job *job),
+		     void (*finished)(struct io_pool_job *job))
+{
+	self->job.work = work;
+	self->job.finished = finished;
+	io_pool_submit(self->pool, &self->job);
+}
+
+/* Ending: the server is closed, or was never made. */
+
+static void fuse_free(void *data)
+{
+	struct fuse_export *self = data;
+
+	io_pool_free(self->pool);
+	if (self->mount >= 0)
+		close(self->mount);
+	free(self);
+}
+
+static void fuse_closed(void *data)
+{
+	struct fuse_export *self = data;
+	void (*answer)(void *data, int result) = self->answer;
+	void *answer_data = self->data;
+	int result = self->result;
+
+	fuse_free(self);
+	answer(answer_data, result);
+}
+
+static void fuse_released(void *data)
+{
+	struct fuse_export *self = data;
+
+	if (self->ready && self->config.gone)
+		self->config.gone(self->config.data);
+}
+
+/* Starting */
+
+static int fuse_identify(struct fuse_export *self)
+{
+	struct stat st;
+
+	if (fstat(self->mount, &st))
+		return -errno;
+	self->identity = (struct loopdev_identity){ .device = st.st_dev, .inode = st.st_ino };
+	return 0;
+}
+
+static void fuse_attach(struct io_pool_job *job)
+{
+	struct fuse_export *self = fuse_job(job);
+	_close_ int file = fuse_mount_open(self->mount, self->config.read_only);
+	struct loopdev_params params = {
+		.file = file,
+		.name = self->config.name,
+		.read_only = self->config.read_only,
+		.block = self->config.logical_block ? self->config.logical_block : 512,
+	};
+
+	if (file < 0 || fuse_identify(self))
+		self->result = error_sys(self->err, file < 0 ? file : -EIO, PLOOP_EXIT_DEVICE,
+					 "%s: cannot open the FUSE file", self->config.name);
+	else
+		self->result = loopdev_attach(&params, self->node, self->err);
+}
+
+static void fuse_attached(struct io_pool_job *job)
+{
+	struct fuse_export *self = fuse_job(job);
+
+	if (self->result) {
+		fuse_server_close(self->server, fuse_closed, self);
+		return;
+	}
+	self->ready = true;
+	self->answer(self->data, 0);
+}
+
+static int fuse_usable(struct ploop_error *err)
+{
+	int r = fuse_mount_usable(err);
+
+	return r ? r : loopdev_usable(err);
+}
+
+static int fuse_prepare(struct fuse_export *self, struct ploop_error *err)
+{
+	const struct export_config *config = &self->config;
+	struct fuse_server_config server = {
+		.loop = config->loop,
+		.device = config->device,
+		.depth = config->depth ? config->depth : DEPTH_DEFAULT,
+		.read_only = config->read_only,
+		.released = fuse_released,
+		.data = self,
+	};
+	int r = io_pool_new(config->loop, 1, &self->pool, err);
+
+	if (r)
+		return r;
+	server.channel = fuse_mount_channel(err);
+	if (server.channel < 0)
+		return server.channel;
+	self->mount = fuse_mount_new(server.channel, config->name, config->read_only, err);
+	if (self->mount < 0) {
+		close(server.channel);
+		return self->mount;
+	}
+	return fuse_server_new(&server, &self->server, err);
+}
+
+static int fuse_start(const struct export_config *config, void (*started)(void *data, int result), void *data,
+		      struct export **ret, struct ploop_error *err)
+{
+	struct fuse_export *self = calloc(1, sizeof(*self));
+	int r;
+
+	if (!self)
+		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s: cannot start the front end", config->name);
+	self->export.ops = &export_fuse_ops;
+	self->config = *config;
+	self->mount = -EBADF;
+	self->err = err;
+	self->answer = started;
+	self->data = data;
+	r = fuse_prepare(self, err);
+	if (r) {
+		fuse_free(self);
+		return r;
+	}
+	fuse_run(self, fuse_attach, fuse_attached);
+	*ret = &self->export;
+	return 0;
+}
+
+static const char *fuse_node(const struct export *export)
+{
+	return ((const struct fuse_export *)export)->node;
+}
+
+/* Stopping */
+
+static void fuse_detach(struct io_pool_job *job)
+{
+	struct fuse_export *self = fuse_job(job);
+
+	self->result = loopdev_detach(self->node, &self->identity, self->force);
+	if (self->result)
+		return;
+	close(self->mount);
+	self->mount = -EBADF;
+}
+
+static void fuse_detached(struct io_pool_job *job)
+{
+	struct fuse_export *self = fuse_job(job);
+
+	if (self->result) {
+		self->ready = true;
+		self->answer(self->data, self->result);
+		return;
+	}
+	fuse_server_close(self->server, fuse_closed, self);
+}
+
+static void fuse_stop(struct export *export, bool force, void (*stopped)(void *data, int result), void *data)
+{
+	struct fuse_export *self = fuse_export(export);
+
+	self->ready = false;
+	self->force = force;
+	self->answer = stopped;
+	self->data = data;
+	fuse_run(self, fuse_detach, fuse_detached);
+}
+
+/* Growing. The kernel reads the file's new size when it is asked for it, and the loop device then takes that. */
+
+static void fuse_resize(struct io_pool_job *job)
+{
+	struct fuse_export *self = fuse_job(job);
+	struct stat st;
+
+	self->result = fstat(self->mount, &st) ? -errno : loopdev_resize(self->node);
+}
+
+static void fuse_resize_done(struct io_pool_job *job)
+{
+	struct fuse_export *self = fuse_job(job);
+
+	self->answer(self->data, self->result);
+}
+
+static void fuse_resized(struct export *export, void (*done)(void *data, int result), void *data)
+{
+	struct fuse_export *self = fuse_export(export);
+
+	self->answer = done;
+	self->data = data;
+	fuse_run(self, fuse_resize, fuse_resize_done);
+}
+
+const struct export_ops export_fuse_ops = {
+	.name = "fuse",
+	.summary = "a FUSE file under a loop device; any kernel from 5.8 on",
+	.usable = fuse_usable,
+	.start = fuse_start,
+	.node = fuse_node,
+	.stop = fuse_stop,
+	.resized = fuse_resized,
+};
