@@ -316,6 +316,14 @@ static enum change_step change_first_step(const struct device_request *request)
 	return request->kind == DEVICE_WRITE ? CHANGE_DATA : CHANGE_PUBLISH;
 }
 
+/* Whether the file system cannot clone this range, and so has not touched it. Any other failure may have cloned a part. */
+static bool change_clone_refused(struct device *dev, int result)
+{
+	if (result == -EOPNOTSUPP || result == -EXDEV)
+		dev->top->file->can_clone = false;
+	return result == -EOPNOTSUPP || result == -EXDEV || result == -EINVAL;
+}
+
 static void change_done(struct io_op *op, int result)
 {
 	struct device_request *request = container_of(op, struct device_request, change.op);
@@ -326,10 +334,7 @@ static void change_done(struct io_op *op, int result)
 		return;
 	if (op->kind != IO_READ)
 		dev->commit.written++;
-	if (change->step == CHANGE_CLONE && result) {
-		/* Some file systems cannot; a clone past the end of the lower file cannot either. */
-		if (result == -EOPNOTSUPP || result == -EXDEV)
-			dev->top->file->can_clone = false;
+	if (change->step == CHANGE_CLONE && change_clone_refused(dev, result)) {
 		change->step = CHANGE_READ;
 		change_run(request);
 		return;
