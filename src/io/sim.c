@@ -26,6 +26,7 @@ struct sim {
 	enum sim_order order;
 	bool clone;
 	bool cut;
+	enum sim_cut cut_kind;
 	uint64_t cut_in;   /* steps until the cut; 0: none */
 	uint64_t now;      /* virtual nanoseconds */
 	uint64_t sequence; /* orders submissions and completions */
@@ -292,6 +293,11 @@ void sim_cut_after(struct sim *sim, uint64_t nth)
 	sim->cut_in = nth;
 }
 
+void sim_set_cut(struct sim *sim, enum sim_cut kind)
+{
+	sim->cut_kind = kind;
+}
+
 bool sim_is_cut(const struct sim *sim)
 {
 	return sim->cut;
@@ -303,14 +309,15 @@ void sim_cut(struct sim *sim)
 		return;
 	sim->cut = true;
 	sim->cut_in = 0;
-	/* What is in flight may have reached the cache of the disk, in any order. */
+	/* What is in flight may have reached the disk's cache, in any order. */
 	for (unsigned tries = sim->nflight; tries-- > 0;) {
 		struct io_op *op = sim->flight[prng_below(&sim->prng, sim->nflight)];
 
 		if (!op->scratch[SCRATCH_EFFECTIVE] && op->kind != IO_READ)
 			take_effect(sim, op);
 	}
-	sim_disk_cut(&sim->disk, &sim->prng);
+	if (sim->cut_kind == SIM_CUT_POWER)
+		sim_disk_cut(&sim->disk, &sim->prng);
 	for (unsigned i = 0; i < sim->nflight; i++) {
 		sim->flight[i]->scratch[SCRATCH_EFFECTIVE] = 1;
 		sim->flight[i]->scratch[SCRATCH_RESULT] = (uint64_t)(int64_t)-EIO;

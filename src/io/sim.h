@@ -72,6 +72,13 @@ void sim_cut(struct sim *sim);
  * takes effect, or one that completes. 0 cancels. */
 void sim_cut_after(struct sim *sim, uint64_t nth);
 bool sim_is_cut(const struct sim *sim);
+/* What the next cut is: of the power (the default), or only of the process. Then operations in flight happen or not, and
+ * nothing is lost nor made durable: a later cut of the power may still take what was not synced. */
+enum sim_cut {
+	SIM_CUT_POWER,
+	SIM_CUT_PROCESS,
+};
+void sim_set_cut(struct sim *sim, enum sim_cut kind);
 void sim_boot(struct sim *sim);
 
 /* Changes made to a file since it was created: writes, zeroing, lengths. 0 when there is no such file. */

@@ -97,59 +97,85 @@ static void run_requests(struct world *world, const struct session *session)
 		world_wait(world);
 }
 
+/* From an open device on, to a close or a cut. */
 static void run_open(struct world *world, const struct session *session)
 {
 	if (!session->cut_at_start)
 		sim_cut_after(world->sim, session->cut_after);
 	world->may_fail |= session->full && session->on_full == DEVICE_FULL_ERROR;
 	run_requests(world, session);
-	/* A failed request may have left a mixture that only a settled read or a close makes certain. */
 	if (!sim_is_cut(world->sim) && prng_one_in(&world->prng, 4))
 		world_read_all(world, false);
 	if (!sim_is_cut(world->sim))
 		world_close(world);
 }
 
-/* Opens, works, and closes or cuts. */
-static void run_session(struct world *world, const struct session *session)
+static void begin_session(struct world *world, const struct session *session)
 {
-	uint64_t changes = sim_changes(world->sim, world->disk.levels[world->disk.nlevels - 1].path);
+	struct prng *prng = &world->prng;
 
-	world->may_fail = false;
 	if (world->verbose)
 		printf(" session:%s%s cut after %" PRIu64 "%s%s%s, %u requests\n",
 		       session->read_only ? " read-only" : "", session->cut_at_start ? " early" : "",
 		       session->cut_after, session->cut_at_end ? " or at the end" : "",
 		       session->fail ? ", failures" : "", session->full ? ", full" : "", session->requests);
-	sim_set_order(world->sim,
-		      prng_one_in(&world->prng, 4) ? (enum sim_order)prng_below(&world->prng, 3) : SIM_ORDER_RANDOM);
+	world->may_fail = false;
+	sim_set_order(world->sim, prng_one_in(prng, 4) ? (enum sim_order)prng_below(prng, 3) : SIM_ORDER_RANDOM);
 	if (session->fail)
 		arm_failures(world);
 	if (session->cut_at_start)
 		sim_cut_after(world->sim, session->cut_after);
-	if (!world_open(world, session->read_only, session->on_full))
-		run_open(world, session);
+}
+
+static void end_session(struct world *world)
+{
 	sim_fail(world->sim, 0, 0, 0);
 	sim_set_space(world->sim, UINT64_MAX);
 	sim_cut_after(world->sim, 0);
 	world->may_fail = false;
-	if (session->read_only && sim_changes(world->sim, world->disk.levels[world->disk.nlevels - 1].path) != changes)
+}
+
+/* Opens, works, and closes or cuts. */
+static void run_session(struct world *world, const struct session *session)
+{
+	const char *top = world->disk.levels[world->disk.nlevels - 1].path;
+	uint64_t changes = sim_changes(world->sim, top);
+
+	begin_session(world, session);
+	if (!world_open(world, session->read_only, session->on_full))
+		run_open(world, session);
+	end_session(world);
+	if (session->read_only && sim_changes(world->sim, top) != changes)
 		world_fail(world, "a read-only device wrote");
+}
+
+/* All that is left was read and found good: work goes on. */
+static void run_on(struct world *world)
+{
+	struct session session = draw_session(world);
+
+	session.cut_at_start = session.full = false;
+	begin_session(world, &session);
+	run_open(world, &session);
+	end_session(world);
 }
 
 /* After a cut or a close that failed: opens, perhaps with another cut, until all was read and found good. */
 static void run_recovery(struct world *world)
 {
-	bool settled = false;
+	while (sim_is_cut(world->sim) || world->lost) {
+		bool settled;
 
-	while (!settled) {
 		world_recover(world);
 		if (prng_one_in(&world->prng, 5))
 			sim_cut_after(world->sim, 1 + prng_below(&world->prng, 30));
-		if (!world_open(world, world->disk.odd || prng_one_in(&world->prng, 8), DEVICE_FULL_STOP))
-			settled = world_read_all(world, true);
+		if (world_open(world, world->disk.odd || prng_one_in(&world->prng, 8), DEVICE_FULL_STOP))
+			continue;
+		settled = world_read_all(world, true);
 		sim_cut_after(world->sim, 0);
-		if (settled)
+		if (settled && !world->read_only && prng_one_in(&world->prng, 2))
+			run_on(world);
+		else if (settled)
 			world_close(world);
 	}
 }
@@ -162,8 +188,7 @@ static void run_world(struct world *world)
 		struct session session = draw_session(world);
 
 		run_session(world, &session);
-		if (sim_is_cut(world->sim) || world->lost)
-			run_recovery(world);
+		run_recovery(world);
 	}
 	if (!world_open(world, true, DEVICE_FULL_STOP)) {
 		world_read_all(world, false);

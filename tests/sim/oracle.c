@@ -291,36 +291,42 @@ void oracle_cut(struct oracle *oracle)
 	list_init(&oracle->reads);
 }
 
-/* Keeps the one version that a cut left and that reads as `id`; false when there is none. */
-static bool settle(struct oracle *oracle, uint64_t sector, uint64_t id)
+/* One version that a crash may have left and that reads as `id` is the present one; NULL when there is none. */
+static struct oracle_version *left(const struct oracle *oracle, uint64_t sector, uint64_t id)
 {
-	struct oracle_version *kept = oracle->versions[sector];
+	struct oracle_version *v = oracle->versions[sector];
 
-	if (!kept)
-		return !id;
-	while (kept && (kept->write->id != id || !survives_cut(oracle, kept)))
-		kept = kept->older;
-	if (!kept)
-		return false;
+	while (v && (v->write->id != id || !survives_cut(oracle, v)))
+		v = v->older;
+	return v;
+}
+
+static void settle(struct oracle *oracle, uint64_t sector, struct oracle_version *kept, bool durable)
+{
 	kept->over = UINT64_MAX;
 	for (struct oracle_version **at = &oracle->versions[sector]; *at;) {
 		if (*at != kept)
+			(*at)->over = survives_cut(oracle, *at) ? oracle->clock : 0;
+		if (*at != kept && (durable || !(*at)->over))
 			drop(at);
 		else
 			at = &(*at)->older;
 	}
-	return true;
 }
 
-bool oracle_settle(struct oracle *oracle, uint64_t sector, uint64_t count, const void *buffer)
+bool oracle_settle(struct oracle *oracle, uint64_t sector, uint64_t count, const void *buffer, bool durable)
 {
 	const uint8_t *bytes = buffer;
 
+	oracle->clock++;
 	for (uint64_t s = sector; s < sector + count; s++, bytes += ORACLE_SECTOR) {
 		uint64_t id = recognise(s, bytes);
+		struct oracle_version *kept = left(oracle, s, id);
 
-		if (!settle(oracle, s, id))
-			return complain(oracle, s, id, bytes, "after the cut");
+		if (kept)
+			settle(oracle, s, kept, durable);
+		else if (oracle->versions[s] || id)
+			return complain(oracle, s, id, bytes, durable ? "after the cut" : "after the crash");
 	}
 	return true;
 }

@@ -71,9 +71,11 @@ void oracle_read_failed(struct oracle *oracle, struct oracle_read *read);
 uint64_t oracle_flush_submitted(struct oracle *oracle);
 void oracle_flush_done(struct oracle *oracle, uint64_t submitted, int result);
 
-/* The power was cut: what is in flight will never be done. Then every sector is to be given to oracle_settle(). */
+/* The power was cut, or the process died: what is in flight will never be done. Then every sector is to be given to
+ * oracle_settle(). */
 void oracle_cut(struct oracle *oracle);
-/* Checks what a cut left, which is durable from now on. */
-bool oracle_settle(struct oracle *oracle, uint64_t sector, uint64_t count, const void *buffer);
+/* Checks what is left. `durable`: the power was cut, so what is left stays; else a cut before the next flush may still bring
+ * back what was there before. */
+bool oracle_settle(struct oracle *oracle, uint64_t sector, uint64_t count, const void *buffer, bool durable);
 
 #endif

@@ -89,7 +89,7 @@ static void read_done(struct slot *slot, uint64_t sector, uint64_t count, int re
 	bool good = true;
 
 	if (slot->settling)
-		good = result || oracle_settle(&world->oracle, sector, count, slot->buffer);
+		good = result || oracle_settle(&world->oracle, sector, count, slot->buffer, world->power_cut);
 	else if (result)
 		oracle_read_failed(&world->oracle, &slot->read);
 	else
@@ -118,7 +118,8 @@ static void on_done(struct device_request *request, int result)
 		read_done(slot, sector, count, result);
 		break;
 	case DEVICE_FLUSH:
-		oracle_flush_done(&world->oracle, slot->flush, result);
+		/* One that only reads cannot make durable what another left behind. */
+		oracle_flush_done(&world->oracle, slot->flush, world->read_only ? -EROFS : result);
 		break;
 	default:
 		oracle_write_done(&world->oracle, slot->write, sector, count, result);
@@ -336,7 +337,7 @@ void world_close(struct world *world)
 		return;
 	if (world->close_result && !world->may_fail)
 		world_fail(world, "device_close: %s", strerror(-world->close_result));
-	oracle_flush_done(&world->oracle, when, world->close_result);
+	oracle_flush_done(&world->oracle, when, world->read_only ? -EROFS : world->close_result);
 	if (world->close_result || world->read_only)
 		expect = DISK_ANY;
 	world->lost = world->close_result != 0;
@@ -367,16 +368,22 @@ void world_recover(struct world *world)
 	enum disk_expect expect = world->opening || world->closing || world->read_only ? DISK_ANY : DISK_IN_USE;
 
 	snprintf(world->doing, sizeof(world->doing), "taking down after a cut");
-	if (!world->lost || prng_one_in(&world->prng, 2))
+	if (!world->lost || prng_one_in(&world->prng, 2)) {
 		sim_cut(world->sim);
-	world->cuts += sim_is_cut(world->sim);
+		world->power_cut = world->cut_kind == SIM_CUT_POWER;
+	} else {
+		world->power_cut = false;
+	}
+	world->cuts += world->power_cut;
 	world->lost = false;
 	if (world->verbose)
-		printf("  cut\n");
+		printf("  %s\n", world->power_cut ? "power cut" : "process gone");
 	oracle_cut(&world->oracle);
 	if (!world->closed)
 		close_device(world);
 	sim_boot(world->sim);
 	if (!disk_check(&world->disk, world->sim, expect))
 		world_fail(world, "%s", world->disk.text);
+	world->cut_kind = prng_one_in(&world->prng, 5) ? SIM_CUT_PROCESS : SIM_CUT_POWER;
+	sim_set_cut(world->sim, world->cut_kind);
 }

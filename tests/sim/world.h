@@ -50,8 +50,10 @@ struct world {
 	bool closing;  /* since device_close() was called */
 	bool closed;
 	int close_result;
-	bool lost;      /* device_close() failed: what was not flushed may be gone, as after a crash */
-	unsigned depth; /* slots used */
+	bool lost;             /* device_close() failed: what was not flushed may be gone, as after a crash */
+	enum sim_cut cut_kind; /* of the next one */
+	bool power_cut;        /* the last one was of the power */
+	unsigned depth;        /* slots used */
 	unsigned busy;
 	struct slot slots[WORLD_SLOTS];
 	uint64_t ops, cuts, failures, events[3]; /* done so far */
