@@ -126,7 +126,12 @@ static int device_prepare_top(struct device *dev, struct ploop_error *err)
 {
 	int r;
 
-	if (dev->read_only || !dev->top->format->has_index)
+	if (dev->read_only)
+		return 0;
+	/* What a process that died left in the cache of the disk is seen, so that the first flush must make it durable. With
+	 * an index the mark does that. */
+	dev->commit.written++;
+	if (!dev->top->format->has_index)
 		return 0;
 	r = device_write_head(dev, FORMAT_IN_USE);
 	if (!r)
