@@ -52,6 +52,25 @@ static int xml_refused(xmlParserCtxt *parser, const char *path, struct ploop_err
 	return error_set(err, -EINVAL, PLOOP_EXIT_DISKDESCR, "Can't parse %s: %s", path, text);
 }
 
+/* libxml2 prints what does not go to a parser of its own, such as errors of character sets. */
+static void xml_silent(void *data, xmlError *error)
+{
+	(void)data;
+	(void)error;
+}
+
+static xmlDoc *xml_read(xmlParserCtxt *parser, const char *text, size_t len)
+{
+	xmlStructuredErrorFunc old = xmlStructuredError;
+	void *old_data = xmlStructuredErrorContext;
+	xmlDoc *doc;
+
+	xmlSetStructuredErrorFunc(NULL, xml_silent);
+	doc = xmlCtxtReadMemory(parser, text, (int)len, NULL, NULL, XML_PARSE_NONET | XML_PARSE_NOBLANKS);
+	xmlSetStructuredErrorFunc(old_data, old);
+	return doc;
+}
+
 int xml_parse(const char *text, size_t len, unsigned max_tags, const char *path, xmlDoc **ret, struct ploop_error *err)
 {
 	xmlParserCtxt *parser;
@@ -65,8 +84,7 @@ int xml_parse(const char *text, size_t len, unsigned max_tags, const char *path,
 	if (!parser)
 		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s", path);
 	parser->sax->internalSubset = xml_refuse_doctype;
-	doc = xmlCtxtReadMemory(parser, text, (int)len, NULL, NULL,
-				XML_PARSE_NONET | XML_PARSE_NOBLANKS | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
+	doc = xml_read(parser, text, len);
 	if (!doc || parser->_private || !xmlDocGetRootElement(doc)) {
 		r = xml_refused(parser, path, err);
 		xmlFreeDoc(doc);
