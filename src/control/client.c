@@ -75,8 +75,7 @@ static int ask(struct control_client *client, const char *verb, struct json_obje
 {
 	_message_ struct json_object *answer = NULL;
 	struct json_object *result = NULL;
-	_free_
-	char *line = NULL;
+	_free_ char *line = NULL;
 	size_t len;
 	int r;
 

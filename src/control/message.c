@@ -120,8 +120,7 @@ int message_print(struct json_object *message, char **ret, size_t *ret_len)
 
 int message_write(int fd, struct json_object *message)
 {
-	_free_
-	char *line = NULL;
+	_free_ char *line = NULL;
 	size_t len;
 	int r;
 

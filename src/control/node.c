@@ -86,8 +86,7 @@ static bool partition_number(const char *node, unsigned partition, dev_t *ret)
 {
 	const char *disk = strrchr(node, '/') + 1;
 	char path[PATH_MAX];
-	_free_
-	char *text = NULL;
+	_free_ char *text = NULL;
 	unsigned major, minor;
 	size_t len;
 
@@ -135,6 +134,11 @@ int node_make(const char *name, const char *node, struct ploop_error *err)
 	for (unsigned i = 1; i < PARTITIONS && r == 0; i++)
 		r = make_partition(name, node, i, err);
 	return r;
+}
+
+int node_partition(const char *name, const char *node, struct ploop_error *err)
+{
+	return make_partition(name, node, 1, err);
 }
 
 static void remove_ours(const char *path, bool partition)

@@ -21,6 +21,9 @@ int node_check(const char *name, struct ploop_error *err);
 /* Makes the names. `node` is "/dev/loop3". Replaces stale symlinks. */
 int node_make(const char *name, const char *node, struct ploop_error *err);
 
+/* Makes the name of partition 1 again, after the kernel got to know the partition. */
+int node_partition(const char *name, const char *node, struct ploop_error *err);
+
 /* Removes them: symlinks, and partition nodes of our own making. Anything else stays. */
 void node_remove(const char *name);
 

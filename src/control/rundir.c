@@ -98,8 +98,7 @@ static int make_base(struct ploop_error *err)
 static int take_lock(int *ret, struct ploop_error *err)
 {
 	char path[PATH_MAX];
-	_close_
-	int fd = -EBADF;
+	_close_ int fd = -EBADF;
 	int r;
 
 	r = make_base(err);
@@ -122,8 +121,7 @@ static int take_lock(int *ret, struct ploop_error *err)
 static unsigned long long start_of(pid_t pid)
 {
 	char path[64], state;
-	_free_
-	char *text = NULL;
+	_free_ char *text = NULL;
 	unsigned long long start;
 	const char *after;
 	size_t len;
@@ -142,8 +140,7 @@ static unsigned long long start_of(pid_t pid)
 pid_t rundir_pid(const char *name)
 {
 	char path[PATH_MAX];
-	_free_
-	char *text = NULL;
+	_free_ char *text = NULL;
 	unsigned long long start;
 	size_t len;
 	int pid;
@@ -159,8 +156,7 @@ pid_t rundir_pid(const char *name)
 static int prepare(char path[PATH_MAX], struct ploop_error *err)
 {
 	char file[PATH_MAX], text[64];
-	_close_
-	int fd = -EBADF;
+	_close_ int fd = -EBADF;
 	int r;
 
 	snprintf(text, sizeof(text), ".new-%d", (int)getpid());
@@ -218,8 +214,7 @@ int rundir_next(char ret[RUNDIR_NAME], struct ploop_error *err)
 int rundir_claim(const char *wanted, char ret[RUNDIR_NAME], struct ploop_error *err)
 {
 	char name[RUNDIR_NAME], from[PATH_MAX], to[PATH_MAX];
-	_close_
-	int lock = -EBADF;
+	_close_ int lock = -EBADF;
 	int r;
 
 	r = take_lock(&lock, err);
@@ -259,8 +254,7 @@ static void remove_tree(const char *path)
 int rundir_remove(const char *name)
 {
 	char from[PATH_MAX], to[PATH_MAX], gone[64];
-	_close_
-	int lock = -EBADF;
+	_close_ int lock = -EBADF;
 	int r;
 
 	r = take_lock(&lock, NULL);
@@ -323,8 +317,7 @@ int rundir_list(char (**ret)[RUNDIR_NAME], size_t *ret_n, struct ploop_error *er
 int rundir_write(const char *name, const char *file, const char *text, size_t len)
 {
 	char path[PATH_MAX], temporary[PATH_MAX + 4];
-	_close_
-	int fd = -EBADF;
+	_close_ int fd = -EBADF;
 	int r;
 
 	r = rundir_path(name, file, path);

@@ -38,8 +38,7 @@ static int address_of(const char *name, struct sockaddr_un *address, int *ret_di
 
 int socket_listen(const char *name, int *ret, struct ploop_error *err)
 {
-	_close_
-	int dir = -EBADF, fd = -EBADF;
+	_close_ int dir = -EBADF, fd = -EBADF;
 	struct sockaddr_un address;
 	int r;
 
@@ -60,8 +59,7 @@ int socket_listen(const char *name, int *ret, struct ploop_error *err)
 int socket_connect(const char *name, unsigned timeout_ms, int *ret, struct ploop_error *err)
 {
 	struct timeval timeout = { .tv_sec = timeout_ms / 1000, .tv_usec = timeout_ms % 1000 * 1000 };
-	_close_
-	int dir = -EBADF, fd = -EBADF;
+	_close_ int dir = -EBADF, fd = -EBADF;
 	struct sockaddr_un address;
 	int r;
 

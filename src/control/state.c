@@ -69,8 +69,7 @@ void state_clear(struct device_state *state)
 int state_save(const struct device_state *state, struct ploop_error *err)
 {
 	_message_ struct json_object *message = NULL;
-	_free_
-	char *line = NULL;
+	_free_ char *line = NULL;
 	size_t len;
 	int r;
 
@@ -106,8 +105,7 @@ uint64_t state_diskseq(const char *node)
 {
 	const char *slash = strrchr(node, '/');
 	char path[PATH_MAX];
-	_free_
-	char *text = NULL;
+	_free_ char *text = NULL;
 	size_t len;
 
 	snprintf(path, sizeof(path), "/sys/block/%s/diskseq", slash ? slash + 1 : node);
