@@ -96,6 +96,102 @@ typedef int (*ploop_progress_fn)(void *data, const char *stage, uint64_t done, u
 /* The version of the library, for example "0.1.0". */
 PLOOP_API const char *ploop_version(void);
 
+/*
+ * Devices: disks that are mounted, each served by a process ploopd of its own. All of this needs root.
+ */
+
+/* What is to be served, and how. Zero the struct; what is NULL, 0 or false is not asked for. */
+struct ploop_mount {
+	const char *const *operands;  /* one DiskDescriptor.xml or its folder, or images, base first */
+	unsigned noperands;
+	const char *device;           /* "/dev/ploop3"; NULL: a free one */
+	const char *target;           /* where to mount the file system; NULL: only the device is wanted */
+	const char *fstype, *options; /* of the file system; NULL: what is found there; no options */
+	const char *base_format;      /* "raw" or "ploop1"; NULL: found out */
+	uint32_t cluster;             /* bytes; for a raw base without descriptor */
+	const char *snapshot;         /* GUID; NULL: the top */
+	const char *component;        /* a name, up to 63 characters, by which one disk can have several devices */
+	const char *front_end;        /* see `ploop modules`; NULL: the best that this host can run */
+	const char *io_module;        /* NULL: chosen for each file */
+	const char *log;              /* absolute path of a file for ploopd's messages; NULL: syslog */
+	bool read_only;               /* no byte of any image is written; the journal is not replayed */
+	bool fsck;                    /* check and preen the file system first */
+	bool outside;                 /* images outside the descriptor's folder are wanted */
+	bool fail_when_full;          /* when the host has no space left: errors instead of waiting */
+};
+
+struct ploop_mounted {
+	char device[64];    /* "/dev/ploop0" */
+	char partition[64]; /* what was mounted, "/dev/ploop0p1" or the device; "" when nothing was asked for */
+	int fsck_status;    /* exit status of the check; 0 when there was none */
+};
+
+/*
+ * Starts a ploopd for a disk and, when a target is given, mounts the file system. When it fails nothing is left behind.
+ * Example: examples/mount.c.
+ */
+PLOOP_API int ploop_mount(const struct ploop_mount *what, struct ploop_mounted *ret, struct ploop_error *err);
+
+/* Names one device: by `device`, or `target`, or `image` (descriptor, its folder, or image file) and `component`. */
+struct ploop_which {
+	const char *device, *target, *image, *component;
+};
+
+/*
+ * Unmounts the file systems of a device and ends its ploopd. 0 says that all that was written is in the image, and that the
+ * image is closed. Clears a device whose ploopd is dead. -ENODEV when there is no such device (status 40 for a descriptor).
+ */
+PLOOP_API int ploop_umount(const struct ploop_which *which, struct ploop_error *err);
+
+/* The same lazily: the file system disappears from view now, the device goes as soon as nobody uses it any more. */
+PLOOP_API int ploop_umount_lazy(const struct ploop_which *which, struct ploop_error *err);
+
+/* All devices. Goes on after a failure, and returns the first one. */
+PLOOP_API int ploop_umount_all(struct ploop_error *err);
+
+/* Ends the ploopd of a device, but unmounts nothing: -EBUSY when the device is in use. */
+PLOOP_API int ploop_stop(const char *device, struct ploop_error *err);
+
+/* Clears a device whose ploopd is dead; -EBUSY when it lives. Not an error when there is no such device. */
+PLOOP_API int ploop_clear(const char *device, struct ploop_error *err);
+
+struct ploop_device {
+	char *name;      /* "ploop0" */
+	char *device;    /* "/dev/ploop0" */
+	bool alive;      /* false: its ploopd is dead; ploop_umount() clears it. What follows may be NULL then */
+	int pid;         /* of ploopd; 0 when dead */
+	char *node;      /* the kernel's name, "/dev/loop3" */
+	char *front_end; /* "fuse" */
+	char **images;   /* absolute paths, base first */
+	size_t nimages;
+	char *descriptor, *snapshot, *component; /* or NULL */
+	char **mounts;   /* where it is mounted, as this process sees it */
+	size_t nmounts;
+	bool read_only;
+	uint64_t size;    /* bytes */
+	uint32_t cluster; /* bytes */
+};
+
+/* All devices, by number. The caller frees with ploop_list_free(). */
+PLOOP_API int ploop_list(struct ploop_device **ret, size_t *ret_n, struct ploop_error *err);
+PLOOP_API void ploop_list_free(struct ploop_device *devices, size_t n);
+
+/* One device; -ENODEV when there is none. The caller clears with ploop_device_clear(). */
+PLOOP_API int ploop_find(const struct ploop_which *which, struct ploop_device *ret, struct ploop_error *err);
+PLOOP_API void ploop_device_clear(struct ploop_device *device);
+
+/* The number that ploop_mount() would choose now. */
+PLOOP_API int ploop_next_number(unsigned *ret, struct ploop_error *err);
+
+/* The counters of a device, in their order. */
+struct ploop_counter {
+	char name[32];
+	uint64_t value;
+};
+PLOOP_API int ploop_counters(const char *device, struct ploop_counter **ret, size_t *ret_n, struct ploop_error *err);
+/* Sets some counters; all to 0 when `counters` is NULL. */
+PLOOP_API int ploop_counters_set(const char *device, const struct ploop_counter *counters, size_t n, struct ploop_error *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * daemon.h - one ploopd: one device from its image files to its node in /dev.
+ *
+ *	             daemon_start()              export started            "keep"
+ *	  (nothing) ----------------> OPENING ------------------> SERVING --------> SERVING, on its own
+ *	                                 |                          |  ^
+ *	                          failed |           daemon_stop()  |  | somebody has it open
+ *	                                 v                          v  |
+ *	  exit <------ CLOSED <------ CLOSING <-------------------- STOPPING
+ *
+ * Up, in this order: name and run directory, image files (and their locks), device, front end, nodes, state.json, control
+ * socket, answer to the starter. Down, in this order: front end (the last that may say "in use"), control socket, device
+ * (which makes everything durable), image files, nodes and run directory, answer to who asked, exit.
+ *
+ * Until the starter says "keep" the device is its: if it dies before, the device goes too.
+ */
+#ifndef DAEMON_DAEMON_H
+#define DAEMON_DAEMON_H
+
+#include <stdbool.h>
+
+#include <ploop/ploop.h>
+
+#include "control/open.h"
+#include "control/rundir.h"
+#include "control/state.h"
+#include "daemon/server.h"
+#include "daemon/starter.h"
+#include "io/loop.h"
+
+struct device;
+struct export;
+struct stack;
+
+enum daemon_phase {
+	DAEMON_OPENING,
+	DAEMON_SERVING,
+	DAEMON_STOPPING, /* the front end is asked whether it can go */
+	DAEMON_CLOSING,
+	DAEMON_CLOSED,
+};
+
+struct daemon {
+	enum daemon_phase phase;
+	struct loop *loop;
+	struct open_request request;
+	char name[RUNDIR_NAME];
+	bool named;
+	int disk_lock; /* while the disk is opened by its descriptor: nobody else changes that */
+	struct stack *stack;
+	struct device *device;
+	struct export *export;
+	struct device_state state;
+	struct server *server;
+	struct starter starter;
+
+	struct server_peer *stopper; /* who asked us to stop and waits for the answer */
+	bool stop_when_idle;         /* somebody wants us gone as soon as nobody has the device open */
+	struct loop_timer idle_timer;
+	struct loop_task failed_task;
+	struct ploop_error failure; /* code 0: none. What the process ends with */
+};
+
+/* Starts; the answer goes to the starter when it is known. The loop must run afterwards in any case. */
+void daemon_start(struct daemon *daemon);
+
+/* Stops when nobody has the device open; `force`: in any case. `peer` (may be NULL) gets the answer, when it is known. */
+void daemon_stop(struct daemon *daemon, bool force, struct server_peer *peer);
+
+/* Stops now, or as soon as nobody has the device open. */
+void daemon_stop_when_idle(struct daemon *daemon);
+
+/* Handles one request of a client. */
+void daemon_request(void *data, struct server_peer *peer, const char *verb, struct json_object *arguments);
+
+#endif

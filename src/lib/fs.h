@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* fs.h - the file system on a device: found, checked, mounted, unmounted. */
+#ifndef LIB_FS_H
+#define LIB_FS_H
+
+#include <limits.h>
+#include <stdbool.h>
+
+struct ploop_error;
+
+/*
+ * Where the file system is: partition 1 when there is a partition table, else the device itself. `name` is "ploop0", `node`
+ * the kernel's device. Waits for the partition to appear, and makes it known to the kernel when nobody else does.
+ */
+int fs_partition(const char *name, const char *node, char ret[PATH_MAX], struct ploop_error *err);
+
+/* Preens the file system; *ret_status is the exit status of the checker. */
+int fs_check(const char *path, int *ret_status, struct ploop_error *err);
+
+struct fs_mount {
+	const char *path;    /* the block device */
+	const char *target;  /* absolute, no symlinks */
+	const char *type;    /* NULL: what is found there */
+	const char *options; /* NULL: none */
+	bool read_only;      /* the device is: the journal is not replayed */
+};
+int fs_mount(const struct fs_mount *what, struct ploop_error *err);
+
+enum fs_umount_how {
+	FS_UMOUNT_WAIT, /* tries again for some seconds when it is busy */
+	FS_UMOUNT_LAZY,
+	FS_UMOUNT_DEAD, /* once, then lazily */
+};
+int fs_umount(const char *target, enum fs_umount_how how, struct ploop_error *err);
+
+#endif
