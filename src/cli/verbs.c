@@ -9,8 +9,17 @@ const struct verb *const verbs[] = {
 	/* Disks: what works on files */
 
 	/* Devices: what works on a mounted disk */
+	&verb_mount,
+	&verb_umount,
+	&verb_list,
+	&verb_getdev,
+	&verb_start,
+	&verb_stop,
+	&verb_clear,
+	&verb_delete,
 
 	/* Look: numbers about either */
+	&verb_stat,
 
 	/* About ploop itself */
 	&verb_help,

@@ -8,8 +8,17 @@
 /* Disks */
 
 /* Devices */
+extern const struct verb verb_mount;
+extern const struct verb verb_umount;
+extern const struct verb verb_list;
+extern const struct verb verb_getdev;
+extern const struct verb verb_start;
+extern const struct verb verb_stop;
+extern const struct verb verb_clear;
+extern const struct verb verb_delete;
 
 /* Look */
+extern const struct verb verb_stat;
 
 /* About ploop itself */
 extern const struct verb verb_help;

@@ -29,7 +29,7 @@ load common
 		run ploop "$verb" --help
 		status_is 0
 		output_has "Usage: ploop $verb"
-		case $verb in help | list | modules | version) continue ;; esac
+		case $verb in getdev | help | list | modules | version) continue ;; esac
 		run --separate-stderr ploop "$verb"
 		status_is 38
 		[ -z "$output" ]
