@@ -39,18 +39,18 @@ static void commit_sweep(struct commit *commit);
 /* The bytes of an index page as the map has them. */
 static void commit_encode(const struct commit *commit, uint64_t page, uint8_t *bytes)
 {
-	const struct device *dev = commit->device;
-	const struct geometry *g = &dev->top->geometry;
-	unsigned level = device_top_level(dev);
+	const struct map *map = &commit->device->map;
+	const struct delta *delta = commit->writer->delta;
+	const struct geometry *g = &delta->geometry;
 	uint32_t end = geometry_page_end(g, page);
 
 	memset(bytes, 0, FORMAT_PAGE);
 	if (!page)
 		memcpy(bytes, commit->head, g->index);
 	for (uint32_t v = geometry_page_first(g, page); v < end; v++)
-		if (map_in(&dev->map, v, level))
+		if (map_in(map, v, commit->writer->level))
 			le32_put(bytes + (g->index + 4 * (uint64_t)v) % FORMAT_PAGE,
-				 dev->top->format->encode(g, dev->map.cluster[v]));
+				 delta->format->encode(g, map->cluster[v]));
 }
 
 static void commit_arm(struct commit *commit)
@@ -69,7 +69,7 @@ static void commit_finish(struct commit *commit)
 	commit->state = COMMIT_IDLE;
 	if (!result) {
 		commit->synced = commit->syncing;
-		alloc_commit_done(&dev->alloc);
+		alloc_commit_done(&commit->writer->alloc);
 	}
 	list_init(&done);
 	list_move_all(&done, &commit->committing);
@@ -96,7 +96,7 @@ static void commit_submit_sync(struct commit *commit, enum commit_state state)
 
 	commit->state = state;
 	commit->sync.kind = IO_DATASYNC;
-	commit->sync.file = dev->top->file;
+	commit->sync.file = commit->writer->delta->file;
 	dev->stats.bio_fsync++;
 	device_io(dev, &commit->sync);
 }
@@ -151,7 +151,7 @@ static void commit_sweep(struct commit *commit)
 		}
 		last = &commit->page[commit->pages++].op;
 		last->kind = IO_WRITE;
-		last->file = dev->top->file;
+		last->file = commit->writer->delta->file;
 		last->offset = page * FORMAT_PAGE;
 		last->length = FORMAT_PAGE;
 		last->buffer = bytes;
@@ -186,7 +186,7 @@ static void commit_start(struct commit *commit)
 	commit->result = 0;
 	loop_timer_cancel(dev->loop, &commit->timer);
 	if (dev->aborted || dev->read_only ||
-	    (commit->written == commit->synced && !commit->dirty.set && !dev->alloc.freed.set)) {
+	    (commit->written == commit->synced && !commit->dirty.set && !commit->writer->alloc.freed.set)) {
 		dev->stats.bio_flush_skip++;
 		commit->syncing = commit->synced;
 		commit_finish(commit);
@@ -195,7 +195,7 @@ static void commit_start(struct commit *commit)
 	dev->stats.bio_flush_out++;
 	commit->syncing = commit->written;
 	commit->sweep = 0;
-	alloc_commit_start(&dev->alloc);
+	alloc_commit_start(&commit->writer->alloc);
 	commit_sweep(commit);
 }
 
@@ -206,11 +206,9 @@ static void commit_expired(struct loop_timer *timer)
 
 void commit_dirty(struct commit *commit, uint32_t v)
 {
-	struct device *dev = commit->device;
-
-	if (!dev->top->format->has_index)
+	if (!commit->writer->delta->format->has_index)
 		return;
-	bitmap_set(&commit->dirty, geometry_page_of(&dev->top->geometry, v));
+	bitmap_set(&commit->dirty, geometry_page_of(&commit->writer->delta->geometry, v));
 	if (commit->state == COMMIT_IDLE)
 		commit_arm(commit);
 }
@@ -234,13 +232,14 @@ bool commit_busy(const struct commit *commit)
 	return !commit->device->aborted && (commit->state != COMMIT_IDLE || commit->wanted || commit->dirty.set);
 }
 
-int commit_init(struct commit *commit, struct device *device)
+int commit_init(struct commit *commit, struct writer *writer)
 {
-	const struct delta *top = device->top;
+	const struct delta *top = writer->delta;
 	uint64_t pages = top->format->has_index ? geometry_pages(&top->geometry) : 0;
 
 	memset(commit, 0, sizeof(*commit));
-	commit->device = device;
+	commit->writer = writer;
+	commit->device = writer->device;
 	list_init(&commit->waiting);
 	list_init(&commit->committing);
 	commit->timer.expired = commit_expired;
@@ -259,6 +258,8 @@ int commit_init(struct commit *commit, struct device *device)
 
 void commit_fini(struct commit *commit)
 {
+	if (commit->timer.armed)
+		loop_timer_cancel(commit->device->loop, &commit->timer);
 	bitmap_fini(&commit->dirty);
 	if (commit->buffer)
 		io_buffer_free(commit->buffer, (size_t)COMMIT_PAGES * FORMAT_PAGE);

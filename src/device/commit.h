@@ -16,6 +16,7 @@
 
 struct device;
 struct device_request;
+struct writer;
 
 struct commit_page {
 	struct io_op op;
@@ -23,6 +24,7 @@ struct commit_page {
 };
 
 struct commit {
+	struct writer *writer;
 	struct device *device;
 	unsigned state;
 	struct bitmap dirty;     /* index pages whose entries changed in the map since they were last written */
@@ -40,7 +42,7 @@ struct commit {
 	struct commit_page page[COMMIT_PAGES];
 };
 
-int commit_init(struct commit *commit, struct device *device);
+int commit_init(struct commit *commit, struct writer *writer);
 void commit_fini(struct commit *commit);
 
 /* The map entry of virtual cluster v has changed. */

@@ -2,18 +2,8 @@
 /*
  * device.c - opening and closing a device.
  *
- * Order of writes:
- *  open   1. nothing is written until every index has been read and found good;
- *         2. the top is marked in use, synced, which tells everybody that a dirty bitmap in it is out of date;
- *         3. a dirty bitmap is rewritten so that it says that everything changed, synced; or the header stops naming an
- *            extension of which nothing is left; only then
- *         4. clusters at the end of the file that no entry names (left by a crash, or preallocated by another program)
- *            are cut off.
- *  close  1. all requests are done, and a commit after the last of them;
- *         2. free clusters at the end of the file are cut off, synced;
- *         3. the in-use mark is cleared, synced.
- * A crash before open 2 changes nothing; between open 2 and close 3 the mark stays, which makes the next open scan the
- * index, as it does anyway. A device that aborted skips close 2 and 3.
+ * Nothing is written before every index has been read and found good. How the top is marked and unmarked is in writer.c; a
+ * device that aborted leaves its mark.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -23,9 +13,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "device/internal.h"
-#include "format/extension.h"
 
-#define FLAG_EMPTY 1u /* CIF_Empty */
 #define RETRY_NS UINT64_C(1000000000)
 
 void device_event(struct device *dev, enum device_event event)
@@ -41,106 +29,6 @@ void device_abort(struct device *dev)
 	dev->aborted = true;
 	device_event(dev, DEVICE_EVENT_ABORTED);
 	device_resume(dev); /* what waits for space fails now */
-}
-
-/* Writes the header of the top, and nothing else of its sector: the entries that share it come from the map. */
-static int device_write_head(struct device *dev, enum format_state state)
-{
-	struct delta *top = &dev->levels[device_top_level(dev)];
-	uint8_t sector[SECTOR];
-	int r = io_pread(top->file, sector, sizeof(sector), 0);
-
-	if (r)
-		return r;
-	top->geometry.state = state;
-	if (state == FORMAT_CLEAN && alloc_end(&dev->alloc) > dev->alloc.first)
-		top->geometry.flags &= ~FLAG_EMPTY;
-	top->format->build(&top->geometry, sector);
-	memcpy(dev->commit.head, sector, COMMIT_HEAD);
-	r = io_pwrite(top->file, sector, sizeof(sector), 0);
-	return r ? r : io_sync(top->file);
-}
-
-/* Cuts what no entry names off the end of the file. */
-static int device_cut_tail(struct device *dev)
-{
-	const struct geometry *g = &dev->top->geometry;
-	uint64_t end = alloc_end(&dev->alloc);
-	uint64_t size;
-	int r = io_size(dev->top->file, &size);
-
-	if (r)
-		return r;
-	if (size != geometry_offset(g, (uint32_t)end)) {
-		r = io_truncate(dev->top->file, geometry_offset(g, (uint32_t)end));
-		if (r)
-			return r;
-	}
-	dev->alloc.file = end;
-	dev->alloc.opened = end;
-	return 0;
-}
-
-static int device_check_writable(const struct device *dev, struct ploop_error *err)
-{
-	const struct geometry *g = &dev->top->geometry;
-
-	if (g->read_only)
-		return error_set(err, -EROFS, PLOOP_EXIT_FORMAT, "%s: can only be opened read-only: %s",
-				 dev->top->file->path, g->reason);
-	if (dev->top->format->has_index &&
-	    (geometry_offset(g, g->first) < geometry_pages(g) * FORMAT_PAGE || g->index > COMMIT_HEAD))
-		return error_set(err, -EROFS, PLOOP_EXIT_FORMAT,
-				 "%s: can only be opened read-only: its data starts inside the index's last page",
-				 dev->top->file->path);
-	return 0;
-}
-
-/* Settles the format extension before the first write: see format/extension.h. */
-static int device_spend_extension(struct device *dev)
-{
-	struct geometry *g = &dev->top->geometry;
-	uint8_t *cluster;
-	uint32_t k;
-	int r;
-
-	if (!g->extension)
-		return 0;
-	k = device_extension_cluster(dev);
-	cluster = io_buffer_new(g->cluster);
-	if (!cluster)
-		return -ENOMEM;
-	r = io_pread(dev->top->file, cluster, g->cluster, g->extension);
-	if (!r && extension_spend(g, cluster)) {
-		r = io_pwrite(dev->top->file, cluster, g->cluster, g->extension);
-		r = r ? r : io_sync(dev->top->file);
-	} else if (!r) {
-		alloc_untake(&dev->alloc, k, 1);
-		r = device_write_head(dev, FORMAT_IN_USE);
-	}
-	io_buffer_free(cluster, g->cluster);
-	return r;
-}
-
-static int device_prepare_top(struct device *dev, struct ploop_error *err)
-{
-	int r;
-
-	if (dev->read_only)
-		return 0;
-	/* What a process that died left in the cache of the disk is seen, so that the first flush must make it durable. With
-	 * an index the mark does that. */
-	dev->commit.written++;
-	if (!dev->top->format->has_index)
-		return 0;
-	r = device_write_head(dev, FORMAT_IN_USE);
-	if (!r)
-		r = device_spend_extension(dev);
-	if (!r)
-		r = device_cut_tail(dev);
-	if (r)
-		return error_sys(err, r, PLOOP_EXIT_WRITE, "%s: cannot mark the image as in use", dev->top->file->path);
-	return 0;
 }
 
 static int device_init_buffers(struct device *dev)
@@ -159,10 +47,7 @@ static void device_free(struct device *dev)
 {
 	if (dev->retry_timer.armed)
 		loop_timer_cancel(dev->loop, &dev->retry_timer);
-	if (dev->commit.timer.armed)
-		loop_timer_cancel(dev->loop, &dev->commit.timer);
-	commit_fini(&dev->commit);
-	alloc_fini(&dev->alloc);
+	writer_free(dev->writer);
 	map_fini(&dev->map);
 	if (dev->buffer_memory)
 		io_buffer_free(dev->buffer_memory, (size_t)DEVICE_BUFFERS * dev->buffer_size);
@@ -220,15 +105,15 @@ int device_open(const struct device_config *config, struct device **ret, struct 
 	device_init(dev, config);
 	r = device_check_levels(dev, err);
 	if (!r && !dev->read_only)
-		r = device_check_writable(dev, err);
-	if (!r && (map_init(&dev->map, dev->top->geometry.clusters) || commit_init(&dev->commit, dev) ||
-		   device_init_buffers(dev)))
+		r = writer_check(dev->top, err);
+	if (!r && (map_init(&dev->map, dev->top->geometry.clusters) ||
+		   writer_new(dev, device_top_level(dev), &dev->writer) || device_init_buffers(dev)))
 		r = error_set(err, -ENOMEM, PLOOP_EXIT_MALLOC, "no memory for the map of a disk of %u clusters",
 			      dev->top->geometry.clusters);
 	if (!r)
 		r = load_levels(dev, err);
-	if (!r)
-		r = device_prepare_top(dev, err);
+	if (!r && !dev->read_only)
+		r = writer_start(dev->writer, err);
 	if (r) {
 		device_free(dev);
 		return r;
@@ -237,21 +122,11 @@ int device_open(const struct device_config *config, struct device **ret, struct 
 	return 0;
 }
 
-/* Leaves the files as any other software would expect them. */
 static int device_finalize(struct device *dev)
 {
-	int r;
-
 	if (dev->read_only)
 		return 0;
-	if (dev->aborted)
-		return -EIO;
-	if (!dev->top->format->has_index)
-		return io_sync(dev->top->file);
-	r = device_cut_tail(dev);
-	if (!r)
-		r = io_sync(dev->top->file);
-	return r ? r : device_write_head(dev, FORMAT_CLEAN);
+	return dev->aborted ? -EIO : writer_finish(dev->writer);
 }
 
 static void device_close_flushed(struct device_request *request, int result)
@@ -273,7 +148,7 @@ static void device_close_step(struct loop_task *task)
 
 	if (!list_empty(&dev->active))
 		return;
-	if (!dev->close_flushed || commit_busy(&dev->commit)) {
+	if (!dev->close_flushed || commit_busy(&dev->writer->commit)) {
 		dev->close_flush.kind = DEVICE_FLUSH;
 		dev->close_flush.done = device_close_flushed;
 		device_submit(dev, &dev->close_flush);
@@ -337,9 +212,9 @@ struct device_place device_lookup(const struct device *dev, uint32_t v)
 void device_get_usage(const struct device *dev, struct device_usage *ret)
 {
 	ret->mapped = dev->map.mapped;
-	ret->top_used = dev->alloc.used.set;
-	ret->top_free = dev->alloc.file > dev->alloc.first + dev->alloc.used.set
-				? dev->alloc.file - dev->alloc.first - dev->alloc.used.set
+	ret->top_used = dev->writer->alloc.used.set;
+	ret->top_free = dev->writer->alloc.file > dev->writer->alloc.first + dev->writer->alloc.used.set
+				? dev->writer->alloc.file - dev->writer->alloc.first - dev->writer->alloc.used.set
 				: 0;
 }
 

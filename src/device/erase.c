@@ -32,11 +32,11 @@ static void release_punched(struct io_op *op, int result)
 
 	if (stall_op(dev, op, result))
 		return;
-	dev->commit.written++;
+	dev->writer->commit.written++;
 	for (uint32_t i = 0; i < change->count; i++)
-		alloc_free(&dev->alloc, change->cluster + i, !result);
-	if (dev->alloc.freed.set >= RELEASE_KICK)
-		commit_kick(&dev->commit);
+		alloc_free(&dev->writer->alloc, change->cluster + i, !result);
+	if (dev->writer->alloc.freed.set >= RELEASE_KICK)
+		commit_kick(&dev->writer->commit);
 	change->busy = false;
 	/* The range reads as zeros whether or not its blocks could be given back. */
 	request_progress(request, 0);
@@ -50,7 +50,7 @@ static void release_unmap(struct device_request *request)
 
 	for (uint32_t i = 0; i < change->count; i++) {
 		map_clear(&dev->map, change->first + i);
-		commit_dirty(&dev->commit, change->first + i);
+		commit_dirty(&dev->writer->commit, change->first + i);
 	}
 	op->kind = IO_PUNCH;
 	op->file = dev->top->file;

@@ -9,16 +9,16 @@
  *	lock.c     exclusive use of clusters
  *	stall.c    waiting for space on the host
  *	load.c     reading the indexes at open
+ *	writer.c   the in-use mark, and all that belongs to the delta that is written to
  *	device.c   open and close
  */
 #ifndef DEVICE_INTERNAL_H
 #define DEVICE_INTERNAL_H
 
 #include "base/list.h"
-#include "device/alloc.h"
-#include "device/commit.h"
 #include "device/device.h"
 #include "device/map.h"
+#include "device/writer.h"
 #include "io/loop.h"
 
 #define DEVICE_BUFFERS 8
@@ -33,8 +33,7 @@ struct device {
 	uint32_t cluster;
 
 	struct map map;
-	struct alloc alloc;
-	struct commit commit;
+	struct writer *writer; /* of the top */
 
 	struct list active; /* requests from submit to done */
 	struct list locks;
@@ -87,14 +86,6 @@ static inline uint64_t device_cluster_end(const struct device *dev, uint32_t v)
 static inline uint64_t device_file_offset(const struct device *dev, unsigned level, uint32_t k, uint64_t pos)
 {
 	return geometry_offset(&dev->levels[level].geometry, k) + pos % dev->cluster;
-}
-
-/* The file cluster of the top's format extension, which it has and may be written. */
-static inline uint32_t device_extension_cluster(const struct device *dev)
-{
-	const struct geometry *g = &dev->top->geometry;
-
-	return (uint32_t)(((int64_t)g->extension - g->base) / g->cluster);
 }
 
 void device_event(struct device *dev, enum device_event event);

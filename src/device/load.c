@@ -45,12 +45,10 @@ static int load_entry(const struct load *load, uint32_t v, uint32_t entry)
 		return load_refuse(load, v, "points beyond the end of the file");
 	if (load->level == device_top_level(dev)) {
 		/* Only writes would be dangerous: the data of such a disk can still be rescued by reading it. */
-		if (!alloc_claim(&dev->alloc, cluster) && !dev->read_only)
+		if (!alloc_claim(&dev->writer->alloc, cluster) && !dev->read_only)
 			return load_refuse(load, v, "points to a cluster that another entry uses");
-	} else {
-		bitmap_set(&dev->map.below, v);
 	}
-	map_set(&dev->map, v, load->level, cluster);
+	map_cover(&dev->map, v, load->level, cluster);
 	return 0;
 }
 
@@ -138,9 +136,7 @@ static int load_raw(const struct load *load)
 			hole = min_u64(hole, g->size);
 		}
 		for (uint64_t v = data / g->cluster; v < div_round_up(hole, g->cluster); v++) {
-			map_set(&dev->map, (uint32_t)v, load->level, (uint32_t)v + 1);
-			if (!top)
-				bitmap_set(&dev->map.below, v);
+			map_cover(&dev->map, (uint32_t)v, load->level, (uint32_t)v + 1);
 		}
 		at = hole;
 	}
@@ -170,16 +166,9 @@ static int load_level(struct device *dev, unsigned level, uint8_t *buffer, struc
 	if (!delta->format->has_index)
 		return load_raw(&load);
 	load.end = load_file_clusters(delta, load.file_size);
-	if (level == device_top_level(dev)) {
-		uint64_t limit = min_u64((uint64_t)delta->format->last(&delta->geometry) + 1,
-					 (uint64_t)load.end + 2 * (uint64_t)delta->geometry.clusters + 4096);
-
-		if (alloc_init(&dev->alloc, delta->geometry.first, load.end, limit))
-			return error_set(err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s: no memory for the map of free clusters",
-					 delta->file->path);
-	}
-	if (level == device_top_level(dev) && delta->geometry.extension && !delta->geometry.read_only)
-		alloc_claim(&dev->alloc, device_extension_cluster(dev));
+	if (level == device_top_level(dev) && writer_init_alloc(dev->writer, load.end))
+		return error_set(err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s: no memory for the map of free clusters",
+				 delta->file->path);
 	return load_index(&load, buffer);
 }
 

@@ -14,7 +14,7 @@
 struct map {
 	uint32_t *cluster;   /* file cluster; 0 = mapped nowhere */
 	uint8_t *level;      /* meaningful where `cluster` is not 0 */
-	struct bitmap below; /* a level under the top maps this cluster too (or instead) */
+	struct bitmap below; /* the level that maps this cluster covers another one that does, too */
 	uint32_t count;
 	uint64_t mapped;
 };
@@ -22,8 +22,11 @@ struct map {
 int map_init(struct map *map, uint32_t count);
 void map_fini(struct map *map);
 
-static inline void map_set(struct map *map, uint32_t v, unsigned level, uint32_t cluster)
+/* `level` maps v from now on, over whatever did before. Levels are added from the base up. */
+static inline void map_cover(struct map *map, uint32_t v, unsigned level, uint32_t cluster)
 {
+	if (map->cluster[v])
+		bitmap_set(&map->below, v);
 	map->mapped += !map->cluster[v];
 	map->cluster[v] = cluster;
 	map->level[v] = (uint8_t)level;

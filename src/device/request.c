@@ -38,7 +38,7 @@ static void request_finish(struct device_request *request)
 	if (request->flags & DEVICE_FUA && !request->result && !request->committing && request_changes_data(request)) {
 		request->committing = true;
 		request->pending = 1;
-		commit_request(&dev->commit, request);
+		commit_request(&dev->writer->commit, request);
 		return;
 	}
 	list_remove(&request->node);
@@ -57,7 +57,7 @@ static void piece_done(struct io_op *op, int result)
 		return;
 	piece->busy = false;
 	if (op->kind != IO_READ)
-		dev->commit.written++;
+		dev->writer->commit.written++;
 	request_progress(request, result);
 	if (!list_empty(&dev->drainers))
 		erase_drained(dev);
@@ -232,7 +232,7 @@ void device_submit(struct device *dev, struct device_request *request)
 		request->length = 0;
 		request->cursor = request->offset;
 		request->pending = 1;
-		commit_request(&dev->commit, request);
+		commit_request(&dev->writer->commit, request);
 		return;
 	}
 	request_continue(request);

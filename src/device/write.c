@@ -85,14 +85,14 @@ static int change_extend(struct device *dev, uint64_t end)
 	uint64_t want;
 	int r;
 
-	if (end <= dev->alloc.file)
+	if (end <= dev->writer->alloc.file)
 		return 0;
-	want = min_u64(dev->alloc.limit, round_up(end, step));
+	want = min_u64(dev->writer->alloc.limit, round_up(end, step));
 	r = io_truncate(dev->top->file, (uint64_t)dev->top->geometry.base + want * dev->cluster);
 	if (r)
 		return r;
-	dev->alloc.file = want;
-	dev->commit.written++;
+	dev->writer->alloc.file = want;
+	dev->writer->commit.written++;
 	return 0;
 }
 
@@ -101,15 +101,15 @@ static int change_allocate(struct device *dev, struct device_change *change)
 {
 	int r;
 
-	change->count = alloc_take(&dev->alloc, change->count, &change->cluster);
+	change->count = alloc_take(&dev->writer->alloc, change->count, &change->cluster);
 	if (!change->count) {
 		/* What was freed lately comes back with a commit. */
-		commit_kick(&dev->commit);
+		commit_kick(&dev->writer->commit);
 		return -ENOSPC;
 	}
 	r = change_extend(dev, (uint64_t)change->cluster + change->count);
 	if (r)
-		alloc_untake(&dev->alloc, change->cluster, change->count);
+		alloc_untake(&dev->writer->alloc, change->cluster, change->count);
 	return r;
 }
 
@@ -119,8 +119,8 @@ static void change_publish(struct device_request *request)
 	struct device_change *change = &request->change;
 
 	for (uint32_t i = 0; i < change->count; i++) {
-		map_set(&dev->map, change->first + i, device_top_level(dev), change->cluster + i);
-		commit_dirty(&dev->commit, change->first + i);
+		map_cover(&dev->map, change->first + i, device_top_level(dev), change->cluster + i);
+		commit_dirty(&dev->writer->commit, change->first + i);
 	}
 }
 
@@ -143,7 +143,7 @@ static void change_end(struct device_request *request, int result)
 	struct device_change *change = &request->change;
 
 	if (result)
-		alloc_untake(&dev->alloc, change->cluster, change->count);
+		alloc_untake(&dev->writer->alloc, change->cluster, change->count);
 	else
 		change_publish(request);
 	change_put_buffer(dev, change);
@@ -333,7 +333,7 @@ static void change_done(struct io_op *op, int result)
 	if (stall_op(dev, op, result))
 		return;
 	if (op->kind != IO_READ)
-		dev->commit.written++;
+		dev->writer->commit.written++;
 	if (change->step == CHANGE_CLONE && change_clone_refused(dev, result)) {
 		change->step = CHANGE_READ;
 		change_run(request);
@@ -345,7 +345,7 @@ static void change_done(struct io_op *op, int result)
 	}
 	switch ((enum change_step)change->step) {
 	case CHANGE_CLEAN:
-		alloc_cleaned(&dev->alloc, change->cluster, change->count);
+		alloc_cleaned(&dev->writer->alloc, change->cluster, change->count);
 		change->step = change_first_step(request);
 		break;
 	case CHANGE_CLONE:
@@ -392,7 +392,7 @@ static void change_begin(struct device_request *request)
 		dev->stats.bio_alloc_whole++;
 	else
 		dev->stats.bio_alloc++;
-	if (!change_overwrites(request) && alloc_stale(&dev->alloc, change->cluster, change->count))
+	if (!change_overwrites(request) && alloc_stale(&dev->writer->alloc, change->cluster, change->count))
 		change->step = CHANGE_CLEAN;
 	request->cursor = change->end;
 	request->pending++;

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * writer.c - from the first byte written to a delta to the last.
+ *
+ * Order of writes:
+ *  start   1. the delta is marked in use, synced, which also tells everybody that a dirty bitmap in it is out of date;
+ *          2. a dirty bitmap is rewritten so that it says that everything changed, synced; or the header stops naming an
+ *             extension of which nothing is left; only then
+ *          3. clusters at the end of the file that no entry names (left by a crash, or preallocated by another program)
+ *             are cut off.
+ *  finish  after a commit with nothing in flight:
+ *          1. free clusters at the end of the file are cut off, synced;
+ *          2. the in-use mark is cleared, synced.
+ * A crash before start 1 changes nothing; between start 1 and finish 2 the mark stays, which makes the next open scan the
+ * index, as it does anyway.
+ */
+#include "device/writer.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "device/internal.h"
+#include "format/extension.h"
+
+#define FLAG_EMPTY 1u /* CIF_Empty */
+
+uint32_t writer_extension_cluster(const struct writer *writer)
+{
+	const struct geometry *g = &writer->delta->geometry;
+
+	return (uint32_t)(((int64_t)g->extension - g->base) / g->cluster);
+}
+
+/* Writes the header, and nothing else of its sector. */
+static int writer_write_head(struct writer *writer, enum format_state state)
+{
+	struct delta *delta = writer->delta;
+	uint8_t sector[SECTOR];
+	int r = io_pread(delta->file, sector, sizeof(sector), 0);
+
+	if (r)
+		return r;
+	delta->geometry.state = state;
+	if (state == FORMAT_CLEAN && alloc_end(&writer->alloc) > writer->alloc.first)
+		delta->geometry.flags &= ~FLAG_EMPTY;
+	delta->format->build(&delta->geometry, sector);
+	memcpy(writer->commit.head, sector, COMMIT_HEAD);
+	r = io_pwrite(delta->file, sector, sizeof(sector), 0);
+	return r ? r : io_sync(delta->file);
+}
+
+/* Cuts what no entry names off the end of the file. */
+static int writer_cut_tail(struct writer *writer)
+{
+	const struct geometry *g = &writer->delta->geometry;
+	uint64_t end = alloc_end(&writer->alloc);
+	uint64_t size;
+	int r = io_size(writer->delta->file, &size);
+
+	if (!r && size != geometry_offset(g, (uint32_t)end))
+		r = io_truncate(writer->delta->file, geometry_offset(g, (uint32_t)end));
+	if (r)
+		return r;
+	writer->alloc.file = end;
+	writer->alloc.opened = end;
+	return 0;
+}
+
+/* Settles the format extension before the first write: see format/extension.h. */
+static int writer_spend_extension(struct writer *writer)
+{
+	struct geometry *g = &writer->delta->geometry;
+	uint8_t *cluster;
+	uint32_t k;
+	int r;
+
+	if (!g->extension)
+		return 0;
+	k = writer_extension_cluster(writer);
+	cluster = io_buffer_new(g->cluster);
+	if (!cluster)
+		return -ENOMEM;
+	r = io_pread(writer->delta->file, cluster, g->cluster, g->extension);
+	if (!r && extension_spend(g, cluster)) {
+		r = io_pwrite(writer->delta->file, cluster, g->cluster, g->extension);
+		r = r ? r : io_sync(writer->delta->file);
+	} else if (!r) {
+		alloc_untake(&writer->alloc, k, 1);
+		r = writer_write_head(writer, FORMAT_IN_USE);
+	}
+	io_buffer_free(cluster, g->cluster);
+	return r;
+}
+
+int writer_check(const struct delta *delta, struct ploop_error *err)
+{
+	const struct geometry *g = &delta->geometry;
+
+	if (g->read_only)
+		return error_set(err, -EROFS, PLOOP_EXIT_FORMAT, "%s: can only be opened read-only: %s",
+				 delta->file->path, g->reason);
+	if (delta->format->has_index &&
+	    (geometry_offset(g, g->first) < geometry_pages(g) * FORMAT_PAGE || g->index > COMMIT_HEAD))
+		return error_set(err, -EROFS, PLOOP_EXIT_FORMAT,
+				 "%s: can only be opened read-only: its data starts inside the index's last page",
+				 delta->file->path);
+	return 0;
+}
+
+int writer_start(struct writer *writer, struct ploop_error *err)
+{
+	int r;
+
+	/* What a process that died left in the cache of the disk is seen, so that the first flush must make it durable. With
+	 * an index the mark does that. */
+	writer->commit.written++;
+	if (!writer->delta->format->has_index)
+		return 0;
+	r = writer_write_head(writer, FORMAT_IN_USE);
+	if (!r)
+		r = writer_spend_extension(writer);
+	if (!r)
+		r = writer_cut_tail(writer);
+	if (r)
+		return error_sys(err, r, PLOOP_EXIT_WRITE, "%s: cannot mark the image as in use",
+				 writer->delta->file->path);
+	return 0;
+}
+
+int writer_finish(struct writer *writer)
+{
+	int r;
+
+	if (!writer->delta->format->has_index)
+		return io_sync(writer->delta->file);
+	r = writer_cut_tail(writer);
+	if (!r)
+		r = io_sync(writer->delta->file);
+	return r ? r : writer_write_head(writer, FORMAT_CLEAN);
+}
+
+int writer_new(struct device *device, unsigned level, struct writer **ret)
+{
+	struct writer *writer = calloc(1, sizeof(*writer));
+	int r;
+
+	if (!writer)
+		return -ENOMEM;
+	writer->device = device;
+	writer->level = level;
+	writer->delta = &device->levels[level];
+	r = commit_init(&writer->commit, writer);
+	if (r) {
+		writer_free(writer);
+		return r;
+	}
+	*ret = writer;
+	return 0;
+}
+
+int writer_init_alloc(struct writer *writer, uint64_t file)
+{
+	const struct delta *delta = writer->delta;
+	const struct geometry *g = &delta->geometry;
+	/* Room for everything that can be mapped, for what is leaked in the file, and for what waits for a commit. */
+	uint64_t limit = min_u64((uint64_t)delta->format->last(g) + 1, file + 2 * (uint64_t)g->clusters + 4096);
+	int r = alloc_init(&writer->alloc, g->first, file, limit);
+
+	if (!r && g->extension && !g->read_only)
+		alloc_claim(&writer->alloc, writer_extension_cluster(writer));
+	return r;
+}
+
+void writer_free(struct writer *writer)
+{
+	if (!writer)
+		return;
+	commit_fini(&writer->commit);
+	alloc_fini(&writer->alloc);
+	free(writer);
+}

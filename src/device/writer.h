@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * writer.h - a delta that is written to: its free clusters, its commit, and its in-use mark. A device has one, for its top; a
+ * read-only device has one that never starts.
+ */
+#ifndef DEVICE_WRITER_H
+#define DEVICE_WRITER_H
+
+#include "device/alloc.h"
+#include "device/commit.h"
+#include "format/format.h"
+
+struct device;
+struct ploop_error;
+
+struct writer {
+	struct device *device;
+	struct delta *delta; /* in device->levels */
+	unsigned level;
+	struct alloc alloc;
+	struct commit commit;
+};
+
+/* Whether the delta may be written to at all; else -EROFS and why. */
+int writer_check(const struct delta *delta, struct ploop_error *err);
+
+int writer_new(struct device *device, unsigned level, struct writer **ret);
+void writer_free(struct writer *writer); /* NULL is accepted */
+
+/* Makes the map of free clusters for a file of `file` clusters; what the index names is claimed by the caller. */
+int writer_init_alloc(struct writer *writer, uint64_t file);
+
+/* Before the first and after the last write; the order is in writer.c. Both block. */
+int writer_start(struct writer *writer, struct ploop_error *err);
+int writer_finish(struct writer *writer);
+
+/* The file cluster of the format extension; the delta has one and may be written. */
+uint32_t writer_extension_cluster(const struct writer *writer);
+
+#endif
