@@ -196,7 +196,7 @@ bool device_aborted(const struct device *dev)
 
 bool device_full(const struct device *dev)
 {
-	return !list_empty(&dev->stalled_ops) || !list_empty(&dev->stalled_requests);
+	return dev->full;
 }
 
 unsigned device_levels(const struct device *dev)

@@ -25,10 +25,10 @@ static void stall_note(struct device *dev)
 	device_event(dev, DEVICE_EVENT_FULL);
 }
 
-/* Something was written: there is space again. */
+/* Something was written: there is space again. Not so while others wait. */
 static void stall_over(struct device *dev, const struct io_op *op)
 {
-	if (!dev->full || op->kind == IO_READ || device_full(dev))
+	if (!dev->full || op->kind == IO_READ || !list_empty(&dev->stalled_ops) || !list_empty(&dev->stalled_requests))
 		return;
 	dev->full = false;
 	device_event(dev, DEVICE_EVENT_RESUMED);
