@@ -338,24 +338,30 @@ uint64_t sim_changes(const struct sim *sim, const char *path)
 	return inode ? inode->changes : 0;
 }
 
+/* 0 for a page of zeros: such a page and a hole are the same. */
+static uint64_t hash_page(const struct sim_page *page)
+{
+	uint64_t words[SIM_PAGE / 8], lanes[4] = { 0 };
+
+	memcpy(words, page->bytes, SIM_PAGE);
+	for (unsigned i = 0; i < SIM_PAGE / 8; i += 4)
+		for (unsigned lane = 0; lane < 4; lane++)
+			lanes[lane] = (lanes[lane] ^ words[i + lane]) * UINT64_C(0x9fb21c651e98df25);
+	return prng_mix(prng_mix(prng_mix(lanes[0]) ^ lanes[1]) ^ lanes[2]) ^ lanes[3];
+}
+
 uint64_t sim_hash(const struct sim *sim, const char *path)
 {
 	const struct sim_inode *inode = sim_inode_find(&sim->disk, path);
-	uint64_t hash = inode ? prng_mix(inode->size) : 0, words[SIM_PAGE / 8];
+	uint64_t hash = inode ? prng_mix(inode->size + 1) : 0;
 
 	if (!inode)
 		return 0;
 	for (uint64_t p = 0; (p = sim_table_next(&inode->pages, p)) != UINT64_MAX; p++) {
-		uint64_t any = 0;
+		uint64_t page = hash_page(sim_table_get(&inode->pages, p));
 
-		memcpy(words, sim_table_get(&inode->pages, p)->bytes, SIM_PAGE);
-		for (unsigned i = 0; i < SIM_PAGE / 8; i++)
-			any |= words[i];
-		if (!any)
-			continue; /* a page of zeros and a hole are the same */
-		hash = prng_mix(hash ^ p);
-		for (unsigned i = 0; i < SIM_PAGE / 8; i++)
-			hash = prng_mix(hash ^ words[i]);
+		if (page)
+			hash = prng_mix(hash ^ prng_mix(page ^ p));
 	}
 	return hash;
 }

@@ -122,8 +122,8 @@ static void put_cluster(struct build *b, uint32_t v, uint64_t at)
 
 static void put_garbage(struct build *b, uint64_t at, uint64_t length)
 {
-	for (uint64_t i = 0; i < length; i++)
-		b->buffer[i] = (uint8_t)prng_next(b->prng);
+	for (uint64_t i = 0; i < length; i += 8)
+		memcpy(b->buffer + i, &(uint64_t){ prng_next(b->prng) }, min_u64(8, length - i));
 	must(io_pwrite(b->file, b->buffer, length, at));
 }
 

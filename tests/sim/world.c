@@ -35,8 +35,10 @@ void world_fail(struct world *world, const char *format, ...)
 void world_init(struct world *world, uint64_t seed, bool verbose)
 {
 	char shape[200];
+	uint8_t *buffers = world->buffers;
 
 	*world = (struct world){ .seed = seed, .verbose = verbose, .doing = "building" };
+	world->buffers = buffers ? buffers : sim_alloc(WORLD_SLOTS * WORLD_BUFFER);
 	prng_seed(&world->prng, seed);
 	world->sim = sim_new(prng_next(&world->prng));
 	disk_draw(&world->disk, &world->prng);
@@ -44,7 +46,7 @@ void world_init(struct world *world, uint64_t seed, bool verbose)
 	disk_build(&world->disk, world->sim, &world->prng, &world->oracle);
 	for (unsigned i = 0; i < WORLD_SLOTS; i++) {
 		world->slots[i].world = world;
-		world->slots[i].buffer = malloc(WORLD_BUFFER);
+		world->slots[i].buffer = world->buffers + i * WORLD_BUFFER;
 	}
 	world->depth = 1 + (unsigned)prng_below(&world->prng, WORLD_SLOTS);
 	sim_set_clone(world->sim, prng_one_in(&world->prng, 2));
@@ -57,8 +59,6 @@ void world_fini(struct world *world)
 {
 	oracle_fini(&world->oracle);
 	sim_free(world->sim);
-	for (unsigned i = 0; i < WORLD_SLOTS; i++)
-		free(world->slots[i].buffer);
 }
 
 static void narrate(const struct slot *slot, const char *what, int result)
@@ -172,6 +172,8 @@ static struct slot *submit(struct world *world, enum device_kind kind, unsigned 
 	slot->request.buffer = kind == DEVICE_READ || kind == DEVICE_WRITE ? slot->buffer : NULL;
 	slot->request.done = on_done;
 	slot->settling = settling;
+	slot->write = NULL;
+	slot->result = 0;
 	slot->busy = true;
 	world->busy++;
 	world->ops++;

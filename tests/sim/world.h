@@ -56,6 +56,7 @@ struct world {
 	unsigned depth;        /* slots used */
 	unsigned busy;
 	struct slot slots[WORLD_SLOTS];
+	uint8_t *buffers;                        /* of the slots; kept from world to world */
 	uint64_t ops, cuts, failures, events[3]; /* done so far */
 	bool verbose;
 	char doing[64];
@@ -63,6 +64,7 @@ struct world {
 	char finding[1024];
 };
 
+/* A world is all zeros before its first time. */
 void world_init(struct world *world, uint64_t seed, bool verbose);
 void world_fini(struct world *world);
 
