@@ -68,6 +68,7 @@ static void device_init(struct device *dev, const struct device_config *config)
 	dev->retry_timer.expired = stall_retry;
 	dev->event = config->event;
 	dev->event_data = config->event_data;
+	list_init(&dev->gate);
 	list_init(&dev->active);
 	list_init(&dev->locks);
 	list_init(&dev->drainers);
@@ -151,7 +152,7 @@ static void device_close_step(struct loop_task *task)
 	if (!dev->close_flushed || commit_busy(&dev->writer->commit)) {
 		dev->close_flush.kind = DEVICE_FLUSH;
 		dev->close_flush.done = device_close_flushed;
-		device_submit(dev, &dev->close_flush);
+		request_submit(dev, &dev->close_flush);
 		return;
 	}
 	r = dev->close_result ? dev->close_result : device_finalize(dev);

@@ -139,6 +139,15 @@ void device_submit(struct device *device, struct device_request *request);
  */
 void device_close(struct device *device, void (*done)(void *data, int result), void *data);
 
+/*
+ * Makes `delta` the new top, which is what a snapshot is: an empty delta of the same size and clusters, open for writing,
+ * made durable by the caller together with whatever names it. Requests go on but for a moment in which those under way are
+ * finished and flushed. done(data, result) is called when the old top is closed: from then on nobody writes to its file.
+ * On failure nothing has changed and the file of `delta` is the caller's to remove. One at a time; -EBUSY otherwise.
+ */
+int device_push(struct device *device, const struct delta *delta, void (*done)(void *data, int result), void *data,
+		struct ploop_error *err);
+
 /* Tries requests that wait for space at once. */
 void device_resume(struct device *device);
 

@@ -8,6 +8,7 @@
  *	commit.c   flush: how the index reaches the disk
  *	lock.c     exclusive use of clusters
  *	stall.c    waiting for space on the host
+ *	push.c     a new top: snapshots
  *	load.c     reading the indexes at open
  *	writer.c   the in-use mark, and all that belongs to the delta that is written to
  *	device.c   open and close
@@ -34,6 +35,10 @@ struct device {
 
 	struct map map;
 	struct writer *writer; /* of the top */
+
+	struct device_push *push; /* a new top is on its way */
+	struct list gate;         /* requests that wait until it is there */
+	bool gated;
 
 	struct list active; /* requests from submit to done */
 	struct list locks;
@@ -95,6 +100,15 @@ void device_check_close(struct device *dev);
 
 /* Counts and starts an operation. */
 void device_io(struct device *dev, struct io_op *op);
+
+/* request.c: starts a request that has not passed the gate, for the engine's own use. */
+void request_submit(struct device *dev, struct device_request *request);
+/* While the gate is closed no new request is started. */
+void gate_close(struct device *dev);
+void gate_open(struct device *dev);
+
+/* push.c: a request is over; goes on when it was the last. */
+void push_drained(struct device_push *push);
 
 /* request.c: starts or goes on with a request until it has to wait. May finish it. */
 void request_continue(struct device_request *request);

@@ -31,6 +31,14 @@ static bool request_changes_data(const struct device_request *request)
 	return request->kind == DEVICE_WRITE || request->kind == DEVICE_DISCARD || request->kind == DEVICE_WRITE_ZEROES;
 }
 
+/* Nothing is under way any more. */
+static void request_last(struct device *dev)
+{
+	if (dev->push)
+		push_drained(dev->push);
+	device_check_close(dev);
+}
+
 static void request_finish(struct device_request *request)
 {
 	struct device *dev = request->device;
@@ -42,7 +50,8 @@ static void request_finish(struct device_request *request)
 		return;
 	}
 	list_remove(&request->node);
-	device_check_close(dev);
+	if (list_empty(&dev->active))
+		request_last(dev);
 	dev->stats.bio_errors += !!request->result;
 	request->done(request, request->result);
 }
@@ -211,7 +220,7 @@ static void submit_stats(struct device_stats *stats, const struct device_request
 	}
 }
 
-void device_submit(struct device *dev, struct device_request *request)
+void request_submit(struct device *dev, struct device_request *request)
 {
 	request->device = dev;
 	request->cursor = request->offset;
@@ -236,4 +245,29 @@ void device_submit(struct device *dev, struct device_request *request)
 		return;
 	}
 	request_continue(request);
+}
+
+void device_submit(struct device *dev, struct device_request *request)
+{
+	if (dev->gated)
+		list_push_back(&dev->gate, &request->wait);
+	else
+		request_submit(dev, request);
+}
+
+void gate_close(struct device *dev)
+{
+	dev->gated = true;
+}
+
+void gate_open(struct device *dev)
+{
+	struct list waiting;
+	struct list *node;
+
+	dev->gated = false;
+	list_init(&waiting);
+	list_move_all(&waiting, &dev->gate);
+	while ((node = list_pop(&waiting)) != NULL)
+		device_submit(dev, container_of(node, struct device_request, wait));
 }

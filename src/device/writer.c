@@ -34,12 +34,10 @@ uint32_t writer_extension_cluster(const struct writer *writer)
 	return (uint32_t)(((int64_t)g->extension - g->base) / g->cluster);
 }
 
-/* Writes the header, and nothing else of its sector. */
-static int writer_write_head(struct writer *writer, enum format_state state)
+int writer_build_head(struct writer *writer, enum format_state state, uint8_t *sector)
 {
 	struct delta *delta = writer->delta;
-	uint8_t sector[SECTOR];
-	int r = io_pread(delta->file, sector, sizeof(sector), 0);
+	int r = io_pread(delta->file, sector, SECTOR, 0);
 
 	if (r)
 		return r;
@@ -48,12 +46,21 @@ static int writer_write_head(struct writer *writer, enum format_state state)
 		delta->geometry.flags &= ~FLAG_EMPTY;
 	delta->format->build(&delta->geometry, sector);
 	memcpy(writer->commit.head, sector, COMMIT_HEAD);
-	r = io_pwrite(delta->file, sector, sizeof(sector), 0);
-	return r ? r : io_sync(delta->file);
+	return 0;
 }
 
-/* Cuts what no entry names off the end of the file. */
-static int writer_cut_tail(struct writer *writer)
+/* Writes the header, durably, and nothing else of its sector. */
+static int writer_write_head(struct writer *writer, enum format_state state)
+{
+	uint8_t sector[SECTOR];
+	int r = writer_build_head(writer, state, sector);
+
+	if (!r)
+		r = io_pwrite(writer->delta->file, sector, sizeof(sector), 0);
+	return r ? r : io_sync(writer->delta->file);
+}
+
+int writer_cut_tail(struct writer *writer)
 {
 	const struct geometry *g = &writer->delta->geometry;
 	uint64_t end = alloc_end(&writer->alloc);

@@ -34,6 +34,11 @@ int writer_init_alloc(struct writer *writer, uint64_t file);
 int writer_start(struct writer *writer, struct ploop_error *err);
 int writer_finish(struct writer *writer);
 
+/* Steps of the two, for those who must not block for long. The first sector with the header for `state` in it, to be
+ * written; and: cuts what no entry names off the end of the file. */
+int writer_build_head(struct writer *writer, enum format_state state, uint8_t *sector);
+int writer_cut_tail(struct writer *writer);
+
 /* The file cluster of the format extension; the delta has one and may be written. */
 uint32_t writer_extension_cluster(const struct writer *writer);
 
