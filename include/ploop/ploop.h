@@ -192,6 +192,22 @@ PLOOP_API int ploop_counters(const char *device, struct ploop_counter **ret, siz
 /* Sets some counters; all to 0 when `counters` is NULL. */
 PLOOP_API int ploop_counters_set(const char *device, const struct ploop_counter *counters, size_t n, struct ploop_error *err);
 
+/* ---- Descriptors ---- */
+
+/* What a new descriptor is made from. Zero all that does not matter. */
+struct ploop_restore {
+	const char *folder; /* where DiskDescriptor.xml goes */
+	const char *image;  /* the base */
+	const char *format; /* "raw" or "ploop1"; NULL: ploop1 */
+	uint32_t cluster;   /* bytes, for raw; 0: the largest up to 1 MiB that divides its size */
+};
+
+/*
+ * Writes the descriptor of a disk whose only image is the base, in the place of one that is lost or broken. Snapshots are not
+ * found again. Refuses (-EEXIST) to replace a descriptor that names more images than one.
+ */
+PLOOP_API int ploop_restore_descriptor(const struct ploop_restore *what, struct ploop_error *err);
+
 #ifdef __cplusplus
 }
 #endif

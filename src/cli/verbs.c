@@ -7,6 +7,7 @@
 
 const struct verb *const verbs[] = {
 	/* Disks: what works on files */
+	&verb_restore_descriptor,
 
 	/* Devices: what works on a mounted disk */
 	&verb_mount,

@@ -6,6 +6,7 @@
 #include "cli/verb.h"
 
 /* Disks */
+extern const struct verb verb_restore_descriptor;
 
 /* Devices */
 extern const struct verb verb_mount;

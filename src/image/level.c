@@ -92,7 +92,7 @@ int level_open(const struct level_request *request, struct delta *delta, int *re
 			       err);
 	}
 	r = open_lock(request, path, &lock, err);
-	if (!r)
+	if (!r && !request->unlocked)
 		r = lock_file(lock, FILE_LOCK_NONE, request->write ? FILE_LOCK_WRITE : FILE_LOCK_READ, path, err);
 	if (!r)
 		r = open_again(request, lock, path, &delta->file, err);

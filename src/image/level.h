@@ -21,6 +21,7 @@ struct level_request {
 	const char *name;
 	bool beneath; /* refuse a file outside the folder: -EXDEV, and no text in the error */
 	bool write;
+	bool unlocked; /* keep no lock */
 };
 
 /*

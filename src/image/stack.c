@@ -231,7 +231,7 @@ static int open_descriptor(struct loop *loop, const struct stack_request *reques
 	struct stack *stack = NULL;
 	_dir_close_ struct dir *dir = NULL;
 	const struct snapshot *chain[TREE_MAX_DEPTH], *snapshot = NULL;
-	struct level_request level = { .loop = loop, .module = request->module };
+	struct level_request level = { .loop = loop, .module = request->module, .unlocked = request->unlocked };
 	const char *name;
 	int n, r = dir_open_parent(request->folders, path, &dir, &name, err);
 
@@ -267,6 +267,7 @@ static int open_image(struct stack *stack, struct loop *loop, const struct stack
 	struct level_request level = {
 		.loop = loop,
 		.module = request->module,
+		.unlocked = request->unlocked,
 		.write = !stack->read_only && stack->nlevels + 1 == request->noperands,
 	};
 	int r = dir_open_parent(request->folders, path, &dir, &level.name, err);

@@ -20,11 +20,12 @@ struct ploop_error;
 struct stack_request {
 	const char *const *operands; /* one descriptor (or its folder), or image files, base first */
 	unsigned noperands;
-	const char *base_format;       /* "raw", "ploop1", or NULL: ploop1. A descriptor has its own word on it */
-	uint32_t cluster;              /* bytes; for a raw base without descriptor, else 0 */
-	const char *snapshot;          /* GUID of the snapshot to open, or "base"; NULL the top */
-	bool read_only;                /* open every file for reading and write nothing */
-	bool outside;                  /* allow files that the descriptor names outside its folder */
+	const char *base_format; /* "raw", "ploop1", or NULL: ploop1. A descriptor has its own word on it */
+	uint32_t cluster;        /* bytes; for a raw base without descriptor, else 0 */
+	const char *snapshot;    /* GUID of the snapshot to open, or "base"; NULL the top */
+	bool read_only;          /* open every file for reading and write nothing */
+	bool unlocked;           /* with read_only: take no locks. For headers, which stay as they are under a writer */
+	bool outside;            /* allow files that the descriptor names outside its folder */
 	const struct io_ops *module;   /* NULL: chosen per file */
 	const struct dir_ops *folders; /* NULL: the host's */
 };
