@@ -208,6 +208,112 @@ struct ploop_restore {
  */
 PLOOP_API int ploop_restore_descriptor(const struct ploop_restore *what, struct ploop_error *err);
 
+/* ---- Modules: what this build and this host can do ---- */
+
+enum ploop_family {
+	PLOOP_FAMILY_FORMAT, /* what the bytes of an image mean */
+	PLOOP_FAMILY_IO,     /* how the bytes of a file are moved */
+	PLOOP_FAMILY_EXPORT, /* how the kernel reaches a disk: front ends */
+};
+
+struct ploop_module {
+	enum ploop_family family;
+	const char *name;              /* static text, as `summary` */
+	const char *summary;           /* one line */
+	bool usable;                   /* here and now */
+	char reason[PLOOP_ERROR_TEXT]; /* why it is not usable, else "" */
+};
+
+/* Module number n, counted from 0 through all families; false when there is no such. */
+PLOOP_API bool ploop_module_get(unsigned n, struct ploop_module *ret);
+
+/* ---- A disk, read in process: no daemon, no device, no root ---- */
+
+/* Which files make up the disk. Zero all that does not matter. */
+struct ploop_files {
+	const char *const *paths; /* one descriptor, or its folder, or image files, base first */
+	unsigned npaths;
+	const char *format;   /* of the base: "raw" or "ploop1"; NULL: what the descriptor or the file says */
+	uint32_t cluster;     /* bytes, for a raw base without descriptor, which does not say; else 0 */
+	const char *snapshot; /* GUID of the snapshot to open, with braces; NULL: the disk as it is now */
+	bool outside;         /* follow the descriptor to files outside its folder */
+	const char *io;       /* name of the I/O module; NULL: chosen by itself */
+};
+
+struct ploop_disk;
+
+/*
+ * Opens a disk for reading; no byte of any file is written. The files are locked against writers until ploop_disk_close().
+ * A disk is used by one thread at a time.
+ */
+PLOOP_API int ploop_disk_open(const struct ploop_files *files, struct ploop_disk **ret, struct ploop_error *err);
+PLOOP_API void ploop_disk_close(struct ploop_disk *disk); /* NULL is accepted */
+
+PLOOP_API uint64_t ploop_disk_size(const struct ploop_disk *disk);
+PLOOP_API uint32_t ploop_disk_cluster(const struct ploop_disk *disk);
+PLOOP_API unsigned ploop_disk_levels(const struct ploop_disk *disk);
+
+/* Reads `length` bytes at `offset`; both of any alignment, inside the disk. */
+PLOOP_API int ploop_disk_read(struct ploop_disk *disk, void *buffer, size_t length, uint64_t offset,
+			      struct ploop_error *err);
+
+/* One file of the stack; level 0 is the base. */
+struct ploop_level {
+	const char *path;    /* belongs to the disk */
+	const char *format;  /* static text */
+	uint32_t version;    /* of ploop1: 1 or 2 */
+	uint64_t size;       /* of the disk, as this file says */
+	uint64_t length;     /* of the file */
+	uint64_t allocated;  /* bytes of blocks that it holds on the host */
+	uint64_t data_start; /* byte of the file where the first cluster may lie */
+};
+PLOOP_API int ploop_disk_level(struct ploop_disk *disk, unsigned level, struct ploop_level *ret, struct ploop_error *err);
+
+/* A stretch of the disk that lies in one piece in one file, or nowhere. */
+struct ploop_extent {
+	uint64_t offset, length; /* of the disk */
+	bool mapped;             /* false: reads as zeros */
+	unsigned level;
+	uint64_t file_offset; /* of that level's file */
+};
+
+/*
+ * The longest such stretch that starts at `offset`, which is rounded down to a whole cluster; false at the end of the disk.
+ *
+ *	for (uint64_t at = 0; ploop_disk_extent(disk, at, &extent); at = extent.offset + extent.length)
+ */
+PLOOP_API bool ploop_disk_extent(const struct ploop_disk *disk, uint64_t offset, struct ploop_extent *ret);
+
+/* ---- Bench: requests to a disk in process, without a front end ---- */
+
+struct ploop_bench {
+	const struct ploop_files *files;
+	const char *loop;        /* "uring" or "poll"; NULL: chosen */
+	uint64_t count;          /* requests; 0: 75000, or all clusters with first_write */
+	unsigned depth;          /* in flight; 0: 64 */
+	uint32_t length;         /* bytes of a request, a multiple of 512; 0: 4096 */
+	uint64_t step;           /* bytes from one request to the next; 0: `length`, or a cluster with first_write */
+	uint64_t offset;         /* byte of the disk where it starts */
+	bool write;              /* destroys what is there; without it the disk is opened for reading only */
+	bool first_write;        /* each write goes to the start of a cluster that nothing was written to yet */
+	bool random;             /* anywhere from `offset` on, at multiples of `length` */
+	unsigned flush_interval; /* flush after so many writes; 0: never before the end */
+	bool no_drain;           /* do not wait for the requests in flight before a flush */
+};
+
+struct ploop_bench_result {
+	uint64_t requests, bytes, flushes;
+	uint64_t wall_ns; /* from the first request to the answer of the last */
+	uint64_t cpu_ns;  /* of this process, in both modes, meanwhile */
+	uint64_t size;    /* of the disk */
+	uint32_t cluster;
+	/* What was asked for, with the values that were chosen. `files` is as given. */
+	struct ploop_bench run;
+	const char *io; /* I/O module of the top; static text, as run.loop */
+};
+
+PLOOP_API int ploop_bench(const struct ploop_bench *bench, struct ploop_bench_result *ret, struct ploop_error *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -21,9 +21,12 @@ const struct verb *const verbs[] = {
 
 	/* Look: numbers about either */
 	&verb_stat,
+	&verb_map,
+	&verb_bench,
 
 	/* About ploop itself */
 	&verb_help,
+	&verb_modules,
 	&verb_version,
 	NULL,
 };

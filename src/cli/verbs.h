@@ -20,9 +20,12 @@ extern const struct verb verb_delete;
 
 /* Look */
 extern const struct verb verb_stat;
+extern const struct verb verb_bench;
+extern const struct verb verb_map;
 
 /* About ploop itself */
 extern const struct verb verb_help;
+extern const struct verb verb_modules;
 extern const struct verb verb_version;
 
 #endif
