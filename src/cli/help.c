@@ -69,7 +69,7 @@ static int run(struct call *call)
 		return print_verb(call, call->operands[0], table);
 	if (table) {
 		for (const struct verb *const *v = verbs; *v; v++)
-			printf("%s\t%s\n", (*v)->name, (*v)->summary);
+			printf("%s\t%s\t%s\n", (*v)->name, (*v)->flags & VERB_BARE ? "bare" : "-", (*v)->summary);
 	} else {
 		help_summary(stdout);
 	}
