@@ -207,6 +207,105 @@ struct ploop_restore {
  * found again. Refuses (-EEXIST) to replace a descriptor that names more images than one.
  */
 PLOOP_API int ploop_restore_descriptor(const struct ploop_restore *what, struct ploop_error *err);
+/* ---- check: what is wrong with an image, and putting it right ---- */
+
+/* What may be written. Each level includes those before it. */
+enum ploop_check_repair {
+	PLOOP_CHECK_REPAIR_NONE,  /* nothing */
+	PLOOP_CHECK_REPAIR_LEAKS, /* give back space that nothing uses */
+	PLOOP_CHECK_REPAIR_SAFE,  /* whatever can be put right without loss of data */
+	PLOOP_CHECK_REPAIR_ALL,   /* also clear index entries that lead nowhere: what was there reads as zeros */
+};
+
+/* Kinds of findings; ploop_check_kind_name() gives the word for each. */
+enum ploop_check_kind {
+	PLOOP_CHECK_HEADER,      /* a header that no place in the file can be computed from; nothing more is checked */
+	PLOOP_CHECK_CONVERTING,  /* a change of the version was interrupted; nothing more is checked */
+	PLOOP_CHECK_IN_USE,      /* not closed properly */
+	PLOOP_CHECK_FLAGS,       /* hints in the header that are not true */
+	PLOOP_CHECK_SIZE_FIELD,  /* bits of the size that version 1 does not have */
+	PLOOP_CHECK_ENTRIES,     /* more index entries than the disk has clusters */
+	PLOOP_CHECK_DATA_OFFSET, /* the data area cannot start where the header says */
+	PLOOP_CHECK_SHORT,       /* the file ends before its data area */
+	PLOOP_CHECK_LENGTH,      /* the file ends inside a cluster */
+	PLOOP_CHECK_PADDING,     /* bytes other than 0 behind the index */
+	PLOOP_CHECK_UNALIGNED,   /* an entry that points between clusters */
+	PLOOP_CHECK_BEFORE_DATA, /* an entry that points into the index */
+	PLOOP_CHECK_BEYOND_FILE, /* an entry that points behind the end of the file */
+	PLOOP_CHECK_BEYOND_DISK, /* an entry for a cluster that the disk does not have */
+	PLOOP_CHECK_DUPLICATE,   /* a cluster of the file that two entries point to */
+	PLOOP_CHECK_EXTENSION_STALE, /* an extension that whoever wrote last did not know or did not close */
+	PLOOP_CHECK_EXTENSION_KEPT,  /* an extension that forbids writing to the image */
+	PLOOP_CHECK_EXTENSION,       /* an extension that is damaged */
+	PLOOP_CHECK_BITMAP,          /* a dirty bitmap that is damaged or shares clusters with data */
+	PLOOP_CHECK_LEAK,            /* space inside the file that nothing uses */
+	PLOOP_CHECK_TAIL,            /* space at the end of the file that nothing uses */
+	PLOOP_CHECK_KINDS,
+};
+
+enum ploop_check_verdict {
+	PLOOP_CHECK_FOUND, /* nothing was to be repaired */
+	PLOOP_CHECK_FIXED,
+	PLOOP_CHECK_SKIPPED, /* a higher level of repair, or another run, would do it */
+};
+
+struct ploop_check_finding {
+	const char *path;
+	enum ploop_check_kind kind;
+	enum ploop_check_verdict verdict;
+	uint64_t cluster;      /* of the disk, UINT64_MAX when it is about none */
+	uint64_t file_cluster; /* of the file, UINT64_MAX when it is about none */
+	uint64_t bytes;        /* how much space or how many bytes it is about, or 0 */
+	const char *text;      /* one line for a person */
+};
+
+/* What the check of one image file came to. */
+struct ploop_check_image {
+	const char *path, *format;
+	uint32_t version;   /* 0 for raw */
+	uint64_t size;      /* of the disk */
+	uint32_t cluster;   /* bytes */
+	uint64_t entries;   /* of the index */
+	uint64_t mapped;    /* of these, with data */
+	uint64_t file_size; /* at the end */
+	uint64_t leaked;    /* bytes of blocks that nothing uses, and that are still there */
+	bool in_use;        /* at the end */
+	bool changed;       /* anything was written */
+	uint64_t errors;    /* findings of damage that are left */
+	int needed; /* the level of repair that would do away with them; -1: none does, or there are none */
+	uint64_t found[PLOOP_CHECK_KINDS], fixed[PLOOP_CHECK_KINDS];
+	enum ploop_exit
+		status; /* 0; 11 damage is left; 37 only the in-use mark is left; 7 it could not be taken away */
+};
+
+struct ploop_check_options {
+	enum ploop_check_repair repair;
+	bool drop_in_use; /* take away the mark of an image that was not closed, when nothing else is wrong with it */
+	bool read_only;   /* promise that nothing is written: repair and drop_in_use then only say what would be */
+	bool raw;         /* the operand is a raw image */
+	uint32_t cluster; /* bytes; with raw, required */
+	const char *snapshot; /* of a descriptor: check the images up to this GUID; NULL: all up to the top */
+	bool outside;         /* of a descriptor: images outside its folder too */
+	const char *undo; /* a file to make that ploop_check_undo() can go back with; NULL: none. For one image only */
+	void (*finding)(void *data, const struct ploop_check_finding *finding); /* may be NULL */
+	void (*image)(void *data, const struct ploop_check_image *image);       /* after each image; may be NULL */
+	ploop_progress_fn progress;
+	void *data; /* for all of them */
+};
+
+/*
+ * Checks an image, or every image that a descriptor names. Writes only what `options` (NULL: read and report) allow, and at any
+ * moment leaves an image that is no worse than before. Returns 0 when the check was made, whatever it found: *ret_status is the
+ * first image's status that is not 0. Fails when an image cannot be read or is in use.
+ */
+PLOOP_API int ploop_check(const char *operand, const struct ploop_check_options *options, enum ploop_exit *ret_status,
+			  struct ploop_error *err);
+
+/* Puts back what a check has changed and kept in `undo`. Refuses (-ESTALE) when the image was changed since, unless `force`. */
+PLOOP_API int ploop_check_undo(const char *image, const char *undo, bool force, struct ploop_error *err);
+
+/* A word such as "duplicate", the same in JSON. */
+PLOOP_API const char *ploop_check_kind_name(enum ploop_check_kind kind);
 
 /* ---- Modules: what this build and this host can do ---- */
 
