@@ -8,6 +8,7 @@
 const struct verb *const verbs[] = {
 	/* Disks: what works on files */
 	&verb_restore_descriptor,
+	&verb_check,
 
 	/* Devices: what works on a mounted disk */
 	&verb_mount,

@@ -7,6 +7,7 @@
 
 /* Disks */
 extern const struct verb verb_restore_descriptor;
+extern const struct verb verb_check;
 
 /* Devices */
 extern const struct verb verb_mount;
