@@ -73,6 +73,16 @@ static int give_up(struct check *check, enum ploop_check_kind kind, const char *
 	return 1;
 }
 
+/* Whether the index reaches into what the header calls the data area, or beyond the file. */
+static bool too_long(const struct check *check)
+{
+	uint64_t end = PLOOP1_HEADER + 4 * (uint64_t)check->found.entries;
+
+	if (check->found.version == 1 && !check->found.first_sector)
+		return end > check->size;
+	return end > check->size || end > (uint64_t)check->found.first_sector * SECTOR;
+}
+
 int check_header(struct check *check)
 {
 	struct ploop_error why = { 0 };
@@ -94,6 +104,10 @@ int check_header(struct check *check)
 	r = format_ploop1.parse(head, PLOOP1_HEADER, INT64_MAX, 0, &check->g, &why);
 	if (r)
 		return give_up(check, PLOOP_CHECK_HEADER, why.text);
+	/* Rather than that data be taken for index, and cleared. */
+	if (check->g.clusters > div_round_up(check->g.size, check->g.cluster) && too_long(check))
+		return give_up(check, PLOOP_CHECK_HEADER,
+			       "The header tells of more index entries than the disk needs and the file has room for");
 	writing = check->g;
 	writing.extension = 0;
 	check->frozen = ploop1_judge_writing(&writing);
