@@ -19,7 +19,7 @@ struct ploop_error;
 struct export_config {
 	struct loop *loop;
 	struct device *device;
-	const char *name;        /* of the device, "ploop0": for messages and thread names */
+	const char *name;        /* of the device, "ploop0": for messages; lives as long as the export */
 	unsigned depth;          /* requests in flight; 0 means 128 */
 	bool read_only;
 	uint32_t logical_block;  /* bytes; 512 */

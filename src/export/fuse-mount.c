@@ -34,12 +34,12 @@ int fuse_mount_usable(struct ploop_error *err)
 	return 0;
 }
 
-static int fuse_mount_configure(int fs, int fd, const char *name, bool read_only)
+static int fuse_mount_configure(int fs, int fd, const char *name)
 {
 	char number[16], user[16], group[16], mode[16];
 
 	snprintf(number, sizeof(number), "%d", fd);
-	snprintf(mode, sizeof(mode), "%o", S_IFREG | (read_only ? 0400u : 0600u));
+	snprintf(mode, sizeof(mode), "%o", S_IFDIR | 0700u);
 	snprintf(user, sizeof(user), "%u", getuid());
 	snprintf(group, sizeof(group), "%u", getgid());
 	if (fsconfig(fs, FSCONFIG_SET_STRING, "source", name, 0) ||
@@ -52,10 +52,10 @@ static int fuse_mount_configure(int fs, int fd, const char *name, bool read_only
 	return 0;
 }
 
-int fuse_mount_new(int fd, const char *name, bool read_only, struct ploop_error *err)
+int fuse_mount_new(int fd, const char *name, struct ploop_error *err)
 {
 	_close_ int fs = fsopen("fuse", FSOPEN_CLOEXEC);
-	int r = fs < 0 ? -errno : fuse_mount_configure(fs, fd, name, read_only);
+	int r = fs < 0 ? -errno : fuse_mount_configure(fs, fd, name);
 
 	if (!r) {
 		r = fsmount(fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
@@ -64,14 +64,4 @@ int fuse_mount_new(int fd, const char *name, bool read_only, struct ploop_error 
 		r = -errno;
 	}
 	return error_sys(err, r, PLOOP_EXIT_MOUNT, "%s: cannot make a FUSE file system", name);
-}
-
-int fuse_mount_open(int mount, bool read_only)
-{
-	char path[64];
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", mount);
-	fd = open(path, (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
-	return fd < 0 ? -errno : fd;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * fuse-mount.h - a FUSE file system that is never attached to any folder. Its root is one regular file. It lives as long as
- * the descriptor or an open file of it does, so nothing is left behind when the process dies.
+ * fuse-mount.h - a FUSE file system that is never attached to any folder, with one file in it. It lives as long as the
+ * descriptor or an open file of it does, so nothing is left behind when the process dies. The file has a name only because
+ * the kernel shows it as what the loop device is made of.
  */
 #ifndef EXPORT_FUSE_MOUNT_H
 #define EXPORT_FUSE_MOUNT_H
@@ -16,10 +17,7 @@ int fuse_mount_usable(struct ploop_error *err);
 /* Opens /dev/fuse, not blocking. */
 int fuse_mount_channel(struct ploop_error *err);
 
-/* Makes the file system of the channel `fd`. Returns a descriptor (O_PATH) of its one file. Does not wait for the server. */
-int fuse_mount_new(int fd, const char *name, bool read_only, struct ploop_error *err);
-
-/* Opens that file for real. Blocks until the server answers. Returns a descriptor or a negative errno. */
-int fuse_mount_open(int mount, bool read_only);
+/* Makes the file system of the channel `fd`. Returns a descriptor (O_PATH) of its root. Does not wait for the server. */
+int fuse_mount_new(int fd, const char *name, struct ploop_error *err);
 
 #endif

@@ -16,6 +16,7 @@ struct ploop_error;
 struct fuse_server_config {
 	struct loop *loop;
 	struct device *device;
+	const char *name; /* of the file; lives as long as the server */
 	int channel;    /* of fuse_mount_channel(); the server's from now on, also when this fails */
 	unsigned depth; /* device requests in flight */
 	bool read_only;

@@ -11,6 +11,7 @@
  * The loop device holds the file open. When it lets go of it without our doing, somebody has detached it by hand: gone().
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -97,20 +98,25 @@ static void fuse_released(void *data)
 
 /* Starting */
 
-static int fuse_identify(struct fuse_export *self)
+static int fuse_open(struct fuse_export *self)
 {
 	struct stat st;
+	int fd = openat(self->mount, self->config.name, (self->config.read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
 
-	if (fstat(self->mount, &st))
+	if (fd < 0)
 		return -errno;
+	if (fstat(fd, &st)) {
+		close(fd);
+		return -EIO;
+	}
 	self->identity = (struct loopdev_identity){ .device = st.st_dev, .inode = st.st_ino };
-	return 0;
+	return fd;
 }
 
 static void fuse_attach(struct io_pool_job *job)
 {
 	struct fuse_export *self = fuse_job(job);
-	_close_ int file = fuse_mount_open(self->mount, self->config.read_only);
+	_close_ int file = fuse_open(self);
 	struct loopdev_params params = {
 		.file = file,
 		.name = self->config.name,
@@ -118,9 +124,9 @@ static void fuse_attach(struct io_pool_job *job)
 		.block = self->config.logical_block ? self->config.logical_block : 512,
 	};
 
-	if (file < 0 || fuse_identify(self))
-		self->result = error_sys(self->err, file < 0 ? file : -EIO, PLOOP_EXIT_DEVICE,
-					 "%s: cannot open the FUSE file", self->config.name);
+	if (file < 0)
+		self->result = error_sys(self->err, file, PLOOP_EXIT_DEVICE, "%s: cannot open the FUSE file",
+					 self->config.name);
 	else
 		self->result = loopdev_attach(&params, self->node, self->err);
 }
@@ -150,6 +156,7 @@ static int fuse_prepare(struct fuse_export *self, struct ploop_error *err)
 	struct fuse_server_config server = {
 		.loop = config->loop,
 		.device = config->device,
+		.name = config->name,
 		.depth = config->depth ? config->depth : DEPTH_DEFAULT,
 		.read_only = config->read_only,
 		.released = fuse_released,
@@ -162,7 +169,7 @@ static int fuse_prepare(struct fuse_export *self, struct ploop_error *err)
 	server.channel = fuse_mount_channel(err);
 	if (server.channel < 0)
 		return server.channel;
-	self->mount = fuse_mount_new(server.channel, config->name, config->read_only, err);
+	self->mount = fuse_mount_new(server.channel, config->name, err);
 	if (self->mount < 0) {
 		close(server.channel);
 		return self->mount;
@@ -242,7 +249,7 @@ static void fuse_resize(struct io_pool_job *job)
 	struct fuse_export *self = fuse_job(job);
 	struct stat st;
 
-	self->result = fstat(self->mount, &st) ? -errno : loopdev_resize(self->node);
+	self->result = fstatat(self->mount, self->config.name, &st, 0) ? -errno : loopdev_resize(self->node);
 }
 
 static void fuse_resize_done(struct io_pool_job *job)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The FUSE front end on a real loop device, over a device of memory that answers in a later turn of the loop. The loop runs
+ * The FUSE front end on a real loop device, over a device of memory that answers a little later. The loop runs
  * in this thread; what uses /dev/loopN runs in another.
  */
 #include <stdarg.h>
@@ -40,7 +40,7 @@ struct device {
 	char *memory;
 	uint64_t size;
 	struct list todo;
-	struct loop_task task;
+	struct loop_timer timer;
 	unsigned flushes, discards, zeroes, most_at_once, fail;
 };
 
@@ -74,12 +74,12 @@ static int fake_do(struct device_request *request)
 	return 0;
 }
 
-static void fake_run(struct loop_task *task)
+static void fake_run(struct loop_timer *timer)
 {
 	struct list now, *node;
 	unsigned n = 0;
 
-	(void)task;
+	(void)timer;
 	list_init(&now);
 	list_move_all(&now, &fake.todo);
 	for (; (node = list_pop(&now)); n++) {
@@ -99,7 +99,8 @@ void device_submit(struct device *device, struct device_request *request)
 		return;
 	}
 	list_push_back(&device->todo, &request->node);
-	loop_defer(device->loop, &device->task);
+	if (!device->timer.armed)
+		loop_timer_set(device->loop, &device->timer, 200000);
 }
 
 uint64_t device_size(const struct device *device)
@@ -162,7 +163,7 @@ static int setup(void **state)
 {
 	gone = 0;
 	config = (struct export_config){ 0 };
-	fake = (struct device){ .memory = io_buffer_new(DISK), .size = DISK, .task.run = fake_run };
+	fake = (struct device){ .memory = io_buffer_new(DISK), .size = DISK, .timer.expired = fake_run };
 	list_init(&fake.todo);
 	if (loop_new(*state, 32, &loop, NULL))
 		return -1;
@@ -233,12 +234,18 @@ static void use_read_write(void)
 {
 	int fd = open(node, O_RDWR | O_DIRECT | O_CLOEXEC);
 	char *out = io_buffer_new(2 * MIB), *in = io_buffer_new(2 * MIB);
+	char backing[128];
 	uint64_t size = 0;
 	int block = 0;
+	FILE *file;
 
 	expect(fd >= 0);
 	expect(!ioctl(fd, BLKGETSIZE64, &size) && size == DISK);
 	expect(!ioctl(fd, BLKSSZGET, &block) && block == 512);
+	snprintf(backing, sizeof(backing), "/sys/block/%s/loop/backing_file", strrchr(node, '/') + 1);
+	file = fopen(backing, "re");
+	expect(file && fgets(backing, sizeof(backing), file) && !strcmp(backing, "/ploop-test\n"));
+	fclose(file);
 	for (unsigned i = 0; i < 2 * MIB; i++)
 		out[i] = (char)(i * 31 + i / 4096);
 	expect(pwrite(fd, out, 2 * MIB, 512) == 2 * MIB);

@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * fuse-channel.c - see fuse-channel.h.
+ *
+ * The descriptor is read until it is empty and only then watched. Replies are entries on the loop's ring where it has one:
+ * those of a turn cost one system call. (Reads as entries, chained to the wait, were tried: at any depth they cost more.)
+ */
+#include "export/fuse-channel.h"
+
+#include <errno.h>
+#include <liburing.h>
+#include <linux/fuse.h>
+#include <poll.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "io/io.h"
+
+#define PAGE 4096u
+/* What comes before the data of a write. */
+#define HEAD (sizeof(struct fuse_in_header) + sizeof(struct fuse_write_in))
+#define STRIDE (PAGE + FUSE_TRANSFER_MAX)
+#define RECEIVE_BUDGET 64
+
+static void channel_receive(struct fuse_channel *channel);
+
+static void *request_message(struct fuse_request *request)
+{
+	return request->memory - HEAD;
+}
+
+/* The pool */
+
+static struct fuse_request *channel_get(struct fuse_channel *channel)
+{
+	struct list *node = list_pop(&channel->free);
+
+	if (!node)
+		return NULL;
+	channel->busy++;
+	return container_of(node, struct fuse_request, node);
+}
+
+void fuse_channel_put(struct fuse_request *request)
+{
+	struct fuse_channel *channel = request->channel;
+
+	list_push_front(&channel->free, &request->node);
+	channel->busy--;
+	if (channel->starved || channel->closing)
+		loop_defer(channel->loop, &channel->task);
+}
+
+/* Either it is time to receive again, or all is over. */
+static void channel_run(struct loop_task *task)
+{
+	struct fuse_channel *channel = container_of(task, struct fuse_channel, task);
+
+	channel->starved = false;
+	if (!channel->closing)
+		channel_receive(channel);
+	else if (!channel->busy)
+		channel->closed(channel);
+}
+
+static void channel_end(struct fuse_channel *channel)
+{
+	if (channel->over)
+		return;
+	channel->over = true;
+	channel->ended(channel);
+}
+
+/* What a read brought. ENOENT: the request was aborted while it was read. */
+static void channel_take(struct fuse_request *request, int result)
+{
+	struct fuse_channel *channel = request->channel;
+
+	if (result > 0) {
+		channel->handle(channel, request, request_message(request), (size_t)result);
+		return;
+	}
+	fuse_channel_put(request);
+	if (result != -EAGAIN && result != -EINTR && result != -ENOENT)
+		channel_end(channel);
+}
+
+/* Receiving */
+
+static void channel_receive(struct fuse_channel *channel)
+{
+	for (unsigned budget = RECEIVE_BUDGET; budget && !channel->over; budget--) {
+		struct fuse_request *request = channel_get(channel);
+		ssize_t n;
+
+		if (!request) {
+			channel->starved = true;
+			return;
+		}
+		n = read(channel->fd, request_message(request), HEAD + FUSE_TRANSFER_MAX);
+		n = n < 0 ? -errno : n;
+		channel_take(request, (int)n);
+		if (n == -EAGAIN) {
+			(void)loop_watch_add(channel->loop, &channel->watch);
+			return;
+		}
+	}
+	if (!channel->over)
+		loop_defer(channel->loop, &channel->task);
+}
+
+static void channel_ready(struct loop_watch *watch, int revents)
+{
+	(void)revents;
+	channel_receive(container_of(watch, struct fuse_channel, watch));
+}
+
+/* Replying */
+
+static bool reply_start(struct fuse_request *request)
+{
+	struct io_uring *ring = loop_ring(request->channel->loop);
+	struct io_uring_sqe *sqe = ring ? io_uring_get_sqe(ring) : NULL;
+
+	if (!sqe)
+		return false;
+	io_uring_prep_writev(sqe, request->channel->fd, request->reply, request->reply[1].iov_len ? 2 : 1, 0);
+	io_uring_sqe_set_data(sqe, &request->replied);
+	return true;
+}
+
+/* A reply that gets -ENOENT belongs to a request that was aborted: nobody waits for it. */
+static void channel_replied(struct loop_completion *completion, int result, unsigned flags)
+{
+	struct fuse_request *request = container_of(completion, struct fuse_request, replied);
+	bool again = result == -EAGAIN || result == -EINTR || result == -ENOMEM;
+
+	(void)flags;
+	if (!again || !reply_start(request))
+		fuse_channel_put(request);
+}
+
+bool fuse_channel_reply(struct fuse_request *request, const struct iovec *iov, int count)
+{
+	bool in_place = count == 2 && iov[1].iov_base == request->memory;
+	size_t head = 0;
+
+	for (int i = 0; i < count - in_place; i++) {
+		if (iov[i].iov_len > FUSE_REPLY_HEAD - head)
+			return false;
+		memcpy(request->head + head, iov[i].iov_base, iov[i].iov_len);
+		head += iov[i].iov_len;
+	}
+	request->reply[0] = (struct iovec){ request->head, head };
+	request->reply[1] = in_place ? iov[1] : (struct iovec){ 0 };
+	return reply_start(request);
+}
+
+/* Making and ending */
+
+int fuse_channel_init(struct fuse_channel *channel)
+{
+	list_init(&channel->free);
+	channel->task.run = channel_run;
+	channel->watch = (struct loop_watch){ .fd = channel->fd, .events = POLLIN, .ready = channel_ready };
+	channel->memory = io_buffer_new((size_t)STRIDE * channel->depth);
+	channel->requests = io_buffer_new(channel->depth * sizeof(*channel->requests));
+	if (!channel->memory || !channel->requests)
+		return -ENOMEM;
+	for (unsigned i = channel->depth; i--;) {
+		struct fuse_request *request = &channel->requests[i];
+
+		request->channel = channel;
+		request->memory = channel->memory + (size_t)i * STRIDE + PAGE;
+		request->replied.done = channel_replied;
+		list_push_front(&channel->free, &request->node);
+	}
+	return 0;
+}
+
+void fuse_channel_fini(struct fuse_channel *channel)
+{
+	io_buffer_free(channel->memory, (size_t)STRIDE * channel->depth);
+	io_buffer_free(channel->requests, channel->depth * sizeof(*channel->requests));
+}
+
+int fuse_channel_start(struct fuse_channel *channel)
+{
+	return loop_watch_add(channel->loop, &channel->watch);
+}
+
+void fuse_channel_close(struct fuse_channel *channel)
+{
+	channel->over = channel->closing = true;
+	loop_watch_remove(channel->loop, &channel->watch);
+	loop_defer(channel->loop, &channel->task);
+}
