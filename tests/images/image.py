@@ -92,7 +92,7 @@ def view(path):
     for v in range(min(entries, -(-size // cluster))):
         at = struct.unpack_from("<I", data, 64 + 4 * v)[0] if 68 + 4 * v <= len(data) else 0
         sector = at * unit
-        aligned = signature == SIGNATURES[2] or first % cluster or sector % cluster == 0
+        aligned = signature == SIGNATURES[2] or not first or first % cluster or sector % cluster == 0
         there = sector >= least and sector * SECTOR < len(data) and aligned
         result.append(data[sector * SECTOR] if there else 0)
     return result
