@@ -413,6 +413,56 @@ struct ploop_bench_result {
 
 PLOOP_API int ploop_bench(const struct ploop_bench *bench, struct ploop_bench_result *ret, struct ploop_error *err);
 
+/* ---- What a disk is made of, and how full it is ---- */
+
+/* A file system, in the numbers that statvfs() gives: without what it keeps for itself. */
+struct ploop_fs {
+	const char *type; /* static text, "ext4" or "xfs"; NULL: nothing is known, see ploop_info.fs_error */
+	uint64_t block;   /* bytes */
+	uint64_t blocks, blocks_free;
+	uint64_t inodes, inodes_free;
+	bool approximate; /* it was not unmounted cleanly, and its superblock is as old as that */
+};
+
+/* One file of the disk. Level 0 is the base. */
+struct ploop_image {
+	char *file;         /* absolute path */
+	char *uuid;         /* of the snapshot that it holds; NULL without a descriptor */
+	bool temporary;     /* the snapshot goes when nobody uses it */
+	const char *format; /* static text */
+	uint32_t version;   /* of ploop1: 1 or 2; raw: 0 */
+	uint64_t size;      /* of the disk, as this file says */
+	uint64_t length;    /* of the file */
+	uint64_t allocated; /* bytes of blocks that it holds on the host */
+	bool in_use;        /* marked so: it is mounted, or was left so by a crash */
+};
+
+struct ploop_info {
+	char *descriptor;         /* absolute path; NULL for bare images */
+	uint64_t size;            /* bytes of the disk */
+	uint32_t cluster;         /* bytes */
+	uint32_t version;         /* of the top */
+	bool encrypted;           /* the disk holds a LUKS volume */
+	char *device, *partition; /* "/dev/ploop0"; NULL when it is not mounted */
+	bool mapped_known;
+	uint64_t mapped;          /* bytes of the disk that lie somewhere in a file */
+	struct ploop_fs fs;
+	struct ploop_error fs_error;
+	struct ploop_image *images; /* base first */
+	unsigned nimages;
+};
+
+/*
+ * Looks at a disk, mounted or not; mounts nothing and writes nothing. `what` limits how far it looks. The caller clears.
+ */
+enum ploop_info_what {
+	PLOOP_INFO_IMAGES = 0,  /* headers and files: always */
+	PLOOP_INFO_DEVICE = 1,  /* who serves it */
+	PLOOP_INFO_CONTENT = 2, /* what is mapped, and the file system; implies PLOOP_INFO_DEVICE */
+};
+PLOOP_API int ploop_info(const struct ploop_files *files, unsigned what, struct ploop_info *ret, struct ploop_error *err);
+PLOOP_API void ploop_info_clear(struct ploop_info *info);
+
 #ifdef __cplusplus
 }
 #endif

@@ -21,6 +21,7 @@ const struct verb *const verbs[] = {
 	&verb_delete,
 
 	/* Look: numbers about either */
+	&verb_info,
 	&verb_stat,
 	&verb_map,
 	&verb_bench,

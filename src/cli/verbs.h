@@ -20,6 +20,7 @@ extern const struct verb verb_clear;
 extern const struct verb verb_delete;
 
 /* Look */
+extern const struct verb verb_info;
 extern const struct verb verb_stat;
 extern const struct verb verb_bench;
 extern const struct verb verb_map;
