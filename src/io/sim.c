@@ -113,15 +113,28 @@ static int refusal(const struct sim *sim, const struct io_op *op)
 	return 0;
 }
 
+/* How much of a change that fails is done all the same: nothing, all, or a part, in whole units. */
+static uint64_t part_done(struct sim *sim, uint64_t length, uint64_t unit)
+{
+	switch (prng_below(&sim->prng, 3)) {
+	case 0:
+		return 0;
+	case 1:
+		return length;
+	default:
+		return prng_below(&sim->prng, length / unit + 1) * unit;
+	}
+}
+
 /* Does to the disk what a change asks for, or a part of it when it is to fail. */
 static int change_or_fail(struct sim *sim, struct io_op *op, int error)
 {
-	uint64_t unit = op->kind == IO_CLONE ? SIM_PAGE : SIM_SECTOR, length = op->length;
+	uint64_t length = op->length;
 	struct sim_change *made;
 	int r;
 
 	if (error)
-		length = prng_below(&sim->prng, length / unit + 1) * unit;
+		length = part_done(sim, length, op->kind == IO_CLONE ? SIM_PAGE : SIM_SECTOR);
 	r = change(op, length, &made);
 	made->owner = &op->scratch[SCRATCH_CHANGE];
 	op->scratch[SCRATCH_CHANGE] = (uintptr_t)made;
@@ -480,7 +493,7 @@ static int sim_pwrite(struct io_file *io, const void *buffer, size_t len, uint64
 	if (offset + len > SIM_TABLE_PAGES * SIM_PAGE)
 		return -EFBIG;
 	if (r)
-		len = prng_below(&file->sim->prng, len + 1);
+		len = part_done(file->sim, len, 1);
 	written = sim_inode_write(file->inode, offset, len, buffer, &made);
 	made->told = ++file->sim->sequence;
 	return r ? r : written;

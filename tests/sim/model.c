@@ -48,7 +48,7 @@ static struct session draw_session(struct world *world)
 		session.cut_after =
 			1 + prng_below(prng, session.cut_at_start ? 20 : UINT64_C(1) << (2 + prng_below(prng, 9)));
 	session.cut_at_end = prng_one_in(prng, 6);
-	session.fail = prng_one_in(prng, 12);
+	session.fail = prng_one_in(prng, 5);
 	session.full = prng_one_in(prng, 10);
 	session.on_full = prng_one_in(prng, 3) ? DEVICE_FULL_ERROR : DEVICE_FULL_STOP;
 	return session;
