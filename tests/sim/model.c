@@ -31,6 +31,8 @@ struct session {
 	bool cut_at_start;  /* the steps of opening count */
 	uint64_t cut_after; /* steps; 0: none */
 	bool cut_at_end;
+	bool chain;
+	unsigned left; /* requests in flight when the device is closed */
 	bool fail;
 	bool full;
 	enum device_on_full on_full;
@@ -48,6 +50,8 @@ static struct session draw_session(struct world *world)
 		session.cut_after =
 			1 + prng_below(prng, session.cut_at_start ? 20 : UINT64_C(1) << (2 + prng_below(prng, 9)));
 	session.cut_at_end = prng_one_in(prng, 6);
+	session.chain = prng_one_in(prng, 3);
+	session.left = prng_one_in(prng, 3) ? (unsigned)prng_below(prng, 8) : 0;
 	session.fail = prng_one_in(prng, 5);
 	session.full = prng_one_in(prng, 10);
 	session.on_full = prng_one_in(prng, 3) ? DEVICE_FULL_ERROR : DEVICE_FULL_STOP;
@@ -72,29 +76,42 @@ static void breathe(struct world *world)
 		      prng_one_in(&world->prng, 3) ? UINT64_MAX : used + prng_below(&world->prng, 64) * SIM_PAGE);
 }
 
+/* Things that happen between requests. */
+static void happen(struct world *world, const struct session *session)
+{
+	struct prng *prng = &world->prng;
+
+	if (session->full && prng_one_in(prng, 16))
+		breathe(world);
+	if (session->full && prng_one_in(prng, 32))
+		device_resume(world->device);
+	/* Idle for some seconds: what was dirty is written without being asked. */
+	if (!world->busy && prng_one_in(prng, 8))
+		loop_turn(sim_loop(world->sim), UINT64_C(6000000000));
+}
+
 static void run_requests(struct world *world, const struct session *session)
 {
 	unsigned submitted = 0;
 	uint64_t turns = 0;
 
-	while ((submitted < session->requests || world->busy) && !sim_is_cut(world->sim)) {
-		if (session->full && prng_one_in(&world->prng, 16))
-			breathe(world);
+	world->chain = session->chain;
+	while ((submitted < session->requests || world->busy > session->left) && !sim_is_cut(world->sim)) {
+		happen(world, session);
 		if (submitted < session->requests && world->busy < world->depth && prng_one_in(&world->prng, 2)) {
 			world_submit_random(world);
 			submitted++;
 		} else if (world->busy) {
 			world_turn(world);
 		}
+		world->chain &= submitted < session->requests;
 		if (session->cut_at_end && submitted == session->requests && prng_one_in(&world->prng, 8))
 			sim_cut(world->sim);
 		if (++turns > 4000000)
 			world_fail(world, "%u requests do not end", world->busy);
 	}
+	world->chain = false;
 	sim_set_space(world->sim, UINT64_MAX);
-	/* After a timer for those who waited for room. */
-	if (!sim_is_cut(world->sim))
-		world_wait(world);
 }
 
 /* From an open device on, to a close or a cut. */

@@ -126,6 +126,9 @@ static void on_done(struct device_request *request, int result)
 		if (request->kind == DEVICE_WRITE)
 			memset(slot->buffer, 0xbb, request->length); /* it is ours again */
 	}
+	/* A front end may have the next one at hand. */
+	if (world->chain && world->busy < world->depth && prng_one_in(&world->prng, 3))
+		world_submit_random(world);
 }
 
 static struct slot *free_slot(struct world *world)
@@ -326,7 +329,6 @@ static void close_device(struct world *world)
 
 void world_close(struct world *world)
 {
-	uint64_t when = oracle_flush_submitted(&world->oracle);
 	bool raw = world->disk.levels[world->disk.nlevels - 1].raw;
 	enum disk_expect expect = DISK_CLEAN;
 
@@ -339,7 +341,8 @@ void world_close(struct world *world)
 		return;
 	if (world->close_result && !world->may_fail)
 		world_fail(world, "device_close: %s", strerror(-world->close_result));
-	oracle_flush_done(&world->oracle, when, world->read_only ? -EROFS : world->close_result);
+	oracle_flush_done(&world->oracle, oracle_flush_submitted(&world->oracle),
+			  world->read_only ? -EROFS : world->close_result);
 	if (world->close_result || world->read_only)
 		expect = DISK_ANY;
 	world->lost = world->close_result != 0;

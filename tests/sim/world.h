@@ -53,6 +53,7 @@ struct world {
 	bool lost;             /* device_close() failed: what was not flushed may be gone, as after a crash */
 	enum sim_cut cut_kind; /* of the next one */
 	bool power_cut;        /* the last one was of the power */
+	bool chain;            /* requests are submitted from inside `done` too */
 	unsigned depth;        /* slots used */
 	unsigned busy;
 	struct slot slots[WORLD_SLOTS];
@@ -73,7 +74,7 @@ void world_fail(struct world *world, const char *format, ...) __attribute__((for
 
 /* Opens the device. 0, or the error: allowed only when operations are made to fail or the power was cut. */
 int world_open(struct world *world, bool read_only, enum device_on_full on_full);
-/* Waits for all requests and closes; checks that this succeeded unless it may fail. Then checks the files. */
+/* Closes, which waits for all requests; checks that this succeeded unless it may fail. Then checks the files. */
 void world_close(struct world *world);
 
 /* Starts a request on a free slot. The range in sectors. */
