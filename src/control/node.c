@@ -16,8 +16,6 @@
 #include "base/fd.h"
 #include "control/rundir.h"
 
-#define PARTITIONS 16 /* that get a name of ours; the kernel's nodes are there for more */
-
 int node_path(const char *name, unsigned partition, char ret[PATH_MAX])
 {
 	int n;
@@ -97,26 +95,43 @@ static bool partition_number(const char *node, unsigned partition, dev_t *ret)
 	return true;
 }
 
-static int make_partition(const char *name, const char *node, unsigned partition, struct ploop_error *err)
+static void remove_ours(const char *path, bool partition)
+{
+	struct stat st;
+
+	if (lstat(path, &st) == 0 && (S_ISLNK(st.st_mode) || (partition && S_ISBLK(st.st_mode))))
+		unlink(path);
+}
+
+static int sync_partition(const char *name, const char *node, unsigned partition, struct ploop_error *err)
 {
 	char path[PATH_MAX], target[PATH_MAX];
-	bool there;
 	dev_t number;
 	int r;
 
-	there = partition_number(node, partition, &number);
-	if (!there && partition > 1)
-		return 0;
-	snprintf(target, sizeof(target), "%sp%u", node, partition);
 	r = node_path(name, partition, path);
 	if (r < 0)
 		return error_sys(err, r, PLOOP_EXIT_MKNOD, "%s", rundir_dev());
-	if (!there || access(target, F_OK) == 0)
+	if (!partition_number(node, partition, &number)) {
+		remove_ours(path, true);
+		return 0;
+	}
+	snprintf(target, sizeof(target), "%sp%u", node, partition);
+	if (access(target, F_OK) == 0)
 		return make_link(path, target, err);
-	unlink(path);
-	if (mknod(path, S_IFBLK | 0600, number) < 0)
+	remove_ours(path, true);
+	if (mknod(path, S_IFBLK | 0600, number) < 0 && errno != EEXIST)
 		return error_sys(err, -errno, PLOOP_EXIT_MKNOD, "%s", path);
 	return 0;
+}
+
+int node_sync(const char *name, const char *node, struct ploop_error *err)
+{
+	int r = 0;
+
+	for (unsigned i = 1; i <= NODE_PARTITIONS && r == 0; i++)
+		r = sync_partition(name, node, i, err);
+	return r;
 }
 
 int node_make(const char *name, const char *node, struct ploop_error *err)
@@ -131,29 +146,14 @@ int node_make(const char *name, const char *node, struct ploop_error *err)
 	if (r < 0)
 		return error_sys(err, r, PLOOP_EXIT_MKNOD, "%s", rundir_dev());
 	r = make_link(path, node, err);
-	for (unsigned i = 1; i < PARTITIONS && r == 0; i++)
-		r = make_partition(name, node, i, err);
-	return r;
-}
-
-int node_partition(const char *name, const char *node, struct ploop_error *err)
-{
-	return make_partition(name, node, 1, err);
-}
-
-static void remove_ours(const char *path, bool partition)
-{
-	struct stat st;
-
-	if (lstat(path, &st) == 0 && (S_ISLNK(st.st_mode) || (partition && S_ISBLK(st.st_mode))))
-		unlink(path);
+	return r < 0 ? r : node_sync(name, node, err);
 }
 
 void node_remove(const char *name)
 {
 	char path[PATH_MAX];
 
-	for (unsigned i = PARTITIONS; i-- > 0;)
+	for (unsigned i = NODE_PARTITIONS + 1; i-- > 0;)
 		if (node_path(name, i, path) == 0)
 			remove_ours(path, i != 0);
 }

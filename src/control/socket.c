@@ -16,7 +16,7 @@
 #include "base/error.h"
 #include "control/rundir.h"
 
-#define BACKLOG 16
+#define BACKLOG 64
 
 /* Fills `address` with a path below /proc/self/fd; `*ret_dir` must stay open while it is used. */
 static int address_of(const char *name, struct sockaddr_un *address, int *ret_dir)

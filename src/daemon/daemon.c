@@ -138,8 +138,11 @@ static int publish(struct daemon *daemon, struct ploop_error *err)
 	int r;
 
 	r = fill_state(daemon, err);
-	if (r == 0)
-		r = node_make(daemon->name, daemon->state.node, err);
+	if (r < 0)
+		return r;
+	/* First, so that no partition is missed between the two. */
+	uevents_start(&daemon->uevents, daemon->loop, daemon->name, daemon->state.node);
+	r = node_make(daemon->name, daemon->state.node, err);
 	if (r == 0)
 		r = state_save(&daemon->state, err);
 	if (r == 0)

@@ -27,6 +27,7 @@
 #include "control/state.h"
 #include "daemon/server.h"
 #include "daemon/starter.h"
+#include "daemon/uevent.h"
 #include "io/loop.h"
 
 struct device;
@@ -54,6 +55,7 @@ struct daemon {
 	struct device_state state;
 	struct server *server;
 	struct starter starter;
+	struct uevents uevents;
 
 	struct server_peer *stopper; /* who asked us to stop and waits for the answer */
 	bool stop_when_idle;         /* somebody wants us gone as soon as nobody has the device open */

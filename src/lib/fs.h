@@ -8,11 +8,11 @@
 
 struct ploop_error;
 
-/*
- * Where the file system is: partition 1 when there is a partition table, else the device itself. `name` is "ploop0", `node`
- * the kernel's device. Waits for the partition to appear, and makes it known to the kernel when nobody else does.
- */
-int fs_partition(const char *name, const char *node, char ret[PATH_MAX], struct ploop_error *err);
+/* `name` is "ploop0", `node` the kernel's device. Sees to it that the partitions of a new device are there. */
+int fs_partitions(const char *name, const char *node, struct ploop_error *err);
+
+/* Where the file system is: partition 1 when there is a partition table, else the device itself. */
+int fs_find(const char *name, const char *node, char ret[PATH_MAX], struct ploop_error *err);
 
 /* Preens the file system; *ret_status is the exit status of the checker. */
 int fs_check(const char *path, int *ret_status, struct ploop_error *err);

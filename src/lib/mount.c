@@ -135,9 +135,14 @@ static int use_fs(const struct ploop_mount *what, const char *target, const stru
 	char partition[PATH_MAX];
 	int r;
 
-	if (!what->target && !what->fsck)
+	if (!what->target && !what->fsck) {
+		struct ploop_error why;
+
+		if (fs_partitions(state->name, state->node, &why) < 0) /* the device is there all the same */
+			log_warning("%s", why.text);
 		return 0;
-	r = fs_partition(state->name, state->node, partition, err);
+	}
+	r = fs_find(state->name, state->node, partition, err);
 	if (r < 0)
 		return r;
 	snprintf(ret->partition, sizeof(ret->partition), "%.*s", (int)sizeof(ret->partition) - 1, partition);
