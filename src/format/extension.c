@@ -146,7 +146,7 @@ bool extension_spend(struct geometry *g, void *cluster)
 		uint8_t *from = start + (f.data - start) - FEATURE_HEAD;
 		size_t whole = min_u64(FEATURE_HEAD + round_up(f.length, 8), (uint64_t)(end - from));
 
-		if (f.magic != EXTENSION_BITMAP || extension_bitmap(&f, g->cluster, &b))
+		if (f.magic != EXTENSION_BITMAP || extension_bitmap(&f, g->cluster, &b) || b.size != g->size)
 			continue;
 		fill_bitmap(from, b.clusters);
 		memmove(to, from, whole);

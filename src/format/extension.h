@@ -76,7 +76,7 @@ enum extension_verdict extension_judge(const void *cluster, size_t len);
 void extension_settle(struct geometry *g, enum extension_verdict verdict);
 
 /*
- * Rewrites an expendable extension for an image that will be written to: only the bitmaps stay, and every bit of them is
+ * Rewrites an expendable extension for an image that will be written to: only the disk's bitmaps stay, and every bit of them is
  * set; `cluster` is the extension's whole cluster. False when nothing is left: then `g` has no extension any more, and the
  * header must be written so. The new bytes name no other cluster.
  */

@@ -31,7 +31,7 @@ static int punch_range(struct io_file *file, uint64_t offset, uint64_t length)
 	io_submit(&punch.op);
 	while (!punch.done && !r)
 		r = loop_turn(file->loop, UINT64_MAX);
-	return r ? r : punch.result;
+	return punch.done ? punch.result : r;
 }
 
 /* Bytes between the two offsets that take up blocks. */
