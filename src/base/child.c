@@ -95,10 +95,28 @@ static int spawn(const struct child_request *request, const char *path, int out,
 	return -r;
 }
 
+/* Counters go back over what they wrote: what a person would see in the end is what counts. */
+static void apply_backspaces(char *line)
+{
+	size_t to = 0, end = 0;
+
+	for (const char *from = line; *from; from++) {
+		if (*from == '\b') {
+			to -= to > 0;
+			continue;
+		}
+		line[to++] = *from;
+		if (to > end)
+			end = to;
+	}
+	line[end] = 0;
+	while (end && line[end - 1] == ' ')
+		line[--end] = 0;
+}
+
 static void log_line(int level, char *line, char *last, unsigned last_size)
 {
-	/* Progress bars go back over what they wrote: only the plain text is of use. */
-	line[strcspn(line, "\b")] = 0;
+	apply_backspaces(line);
 	if (!line[strspn(line, " \t")])
 		return;
 	log_write(level, "%s", line);

@@ -47,6 +47,10 @@ static void test_output_and_status(void **state)
 	assert_int_equal(status, 3);
 	assert_string_equal(logged, "3:one\n3:two\n");
 	assert_string_equal(last, "two");
+	assert_int_equal(run(-1, "printf 'groups: 10/12\\b\\b\\b\\b\\b     \\b\\b\\b\\b\\bdone \\n'", &status, last,
+			     sizeof(last)),
+			 0);
+	assert_string_equal(last, "groups: done");
 	assert_int_equal(run(-1, "kill -9 $$", &status, NULL, 0), 0);
 	assert_int_equal(status, 128 + 9);
 	assert_int_equal(run(-1, "cat; echo $LC_ALL", &status, last, sizeof(last)), 0);
