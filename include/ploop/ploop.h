@@ -93,6 +93,39 @@ PLOOP_API void ploop_set_log(ploop_log_fn fn, void *data);
  */
 typedef int (*ploop_progress_fn)(void *data, const char *stage, uint64_t done, uint64_t total);
 
+/* New disks */
+
+enum ploop_init_flags {
+	PLOOP_INIT_NO_LAZY = 1,      /* initialise all tables of the file system now */
+	PLOOP_INIT_NO_PARTITION = 2, /* the file system starts at the first byte; no partition table */
+	PLOOP_INIT_SPARSE = 4,       /* "raw": a hole instead of blocks */
+};
+
+/* What ploop_init() makes. Zero it, fill in `image` and `size` and what shall differ from the default. */
+struct ploop_init_params {
+	const char *image;        /* the file to make */
+	uint64_t size;            /* bytes; rounded up to whole clusters */
+	const char *format;       /* "expanded" (also "ploop1"; the default), "preallocated" or "raw" */
+	unsigned version;         /* 1 or 2 (the default) */
+	uint32_t cluster;         /* bytes; 0: 1 MiB */
+	unsigned flags;           /* enum ploop_init_flags */
+	const char *fstype;       /* "ext4" (the default), "ext3", "xfs", or "none": an empty disk */
+	uint32_t fs_block;        /* bytes; 0: 4096 */
+	uint64_t bytes_per_inode; /* ext: one inode for so many bytes; 0: 16384, or less where `from` has more files */
+	uint64_t inodes;          /* ext: how many; 0: by bytes_per_inode */
+	const char *label;        /* of the file system; NULL: none */
+	const char *from;         /* ext: a folder, a tar archive or "-" to fill the file system with; NULL: leave it empty */
+	ploop_progress_fn progress; /* NULL: none */
+	void *progress_data;
+};
+
+/*
+ * Makes a disk: an image, with a partition table and a file system in it, and beside it the descriptor DiskDescriptor.xml.
+ * Needs no privileges and no device. On failure, or when it was cancelled, no file is left. -EEXIST, status 38, when the image
+ * or the descriptor is there already. See examples/create.c.
+ */
+PLOOP_API int ploop_init(const struct ploop_init_params *params, struct ploop_error *err);
+
 /* The version of the library, for example "0.1.0". */
 PLOOP_API const char *ploop_version(void);
 

@@ -7,6 +7,7 @@
 
 const struct verb *const verbs[] = {
 	/* Disks: what works on files */
+	&verb_init,
 	&verb_restore_descriptor,
 	&verb_check,
 

@@ -6,6 +6,7 @@
 #include "cli/verb.h"
 
 /* Disks */
+extern const struct verb verb_init;
 extern const struct verb verb_restore_descriptor;
 extern const struct verb verb_check;
 
