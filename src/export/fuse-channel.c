@@ -3,7 +3,10 @@
  * fuse-channel.c - see fuse-channel.h.
  *
  * The descriptor is read until it is empty and only then watched. Replies are entries on the loop's ring where it has one:
- * those of a turn cost one system call. (Reads as entries, chained to the wait, were tried: at any depth they cost more.)
+ * those of a turn cost one system call. (Small reads as entries, chained to the wait, were tried: they cost more.)
+ *
+ * Copying a message of 1 MiB takes as long as dozens of small requests. Where there is a ring, its threads do it: large
+ * replies always, and what follows a large message is received by them.
  */
 #include "export/fuse-channel.h"
 
@@ -21,6 +24,8 @@
 #define HEAD (sizeof(struct fuse_in_header) + sizeof(struct fuse_write_in))
 #define STRIDE (PAGE + FUSE_TRANSFER_MAX)
 #define RECEIVE_BUDGET 64
+#define LARGE (128 * 1024) /* bytes: worth another thread */
+#define AHEAD 2u           /* messages received by other threads at once */
 
 static void channel_receive(struct fuse_channel *channel);
 
@@ -85,10 +90,63 @@ static void channel_take(struct fuse_request *request, int result)
 		channel_end(channel);
 }
 
+/* Receiving by the ring's threads, as long as large messages come */
+
+static void channel_read_ahead(struct fuse_channel *channel, struct io_uring *ring)
+{
+	while (channel->reading < AHEAD && !list_empty(&channel->free)) {
+		struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
+		struct fuse_request *request;
+
+		if (!sqe)
+			break;
+		request = channel_get(channel);
+		io_uring_prep_read(sqe, channel->fd, request_message(request), HEAD + FUSE_TRANSFER_MAX, 0);
+		sqe->flags |= IOSQE_ASYNC;
+		io_uring_sqe_set_data(sqe, &request->received);
+		channel->reading++;
+	}
+	if (channel->reading)
+		return;
+	if (list_empty(&channel->free))
+		channel->starved = true;
+	else
+		loop_defer(channel->loop, &channel->task);
+}
+
+static void channel_received(struct loop_completion *completion, int result, unsigned flags)
+{
+	struct fuse_request *request = container_of(completion, struct fuse_request, received);
+	struct fuse_channel *channel = request->channel;
+
+	(void)flags;
+	channel->reading--;
+	channel->empty |= result == -EAGAIN;
+	channel->bulk &= result < 0 || result >= LARGE;
+	channel_take(request, result);
+	if (channel->over)
+		return;
+	if (channel->bulk && !channel->empty)
+		channel_read_ahead(channel, loop_ring(channel->loop));
+	else if (!channel->reading && channel->empty)
+		(void)loop_watch_add(channel->loop, &channel->watch);
+	else if (!channel->reading)
+		loop_defer(channel->loop, &channel->task);
+}
+
 /* Receiving */
 
 static void channel_receive(struct fuse_channel *channel)
 {
+	struct io_uring *ring = loop_ring(channel->loop);
+
+	if (channel->over || channel->reading || channel->watch.armed)
+		return;
+	channel->empty = false;
+	if (ring && channel->bulk) {
+		channel_read_ahead(channel, ring);
+		return;
+	}
 	for (unsigned budget = RECEIVE_BUDGET; budget && !channel->over; budget--) {
 		struct fuse_request *request = channel_get(channel);
 		ssize_t n;
@@ -104,6 +162,10 @@ static void channel_receive(struct fuse_channel *channel)
 			(void)loop_watch_add(channel->loop, &channel->watch);
 			return;
 		}
+		/* Copying it took long: let the disk begin before the next, and have that copied by others. */
+		channel->bulk = n >= LARGE;
+		if (channel->bulk)
+			break;
 	}
 	if (!channel->over)
 		loop_defer(channel->loop, &channel->task);
@@ -125,6 +187,8 @@ static bool reply_start(struct fuse_request *request)
 	if (!sqe)
 		return false;
 	io_uring_prep_writev(sqe, request->channel->fd, request->reply, request->reply[1].iov_len ? 2 : 1, 0);
+	if (request->reply[1].iov_len >= LARGE)
+		sqe->flags |= IOSQE_ASYNC;
 	io_uring_sqe_set_data(sqe, &request->replied);
 	return true;
 }
@@ -172,6 +236,7 @@ int fuse_channel_init(struct fuse_channel *channel)
 
 		request->channel = channel;
 		request->memory = channel->memory + (size_t)i * STRIDE + PAGE;
+		request->received.done = channel_received;
 		request->replied.done = channel_replied;
 		list_push_front(&channel->free, &request->node);
 	}

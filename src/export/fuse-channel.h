@@ -33,7 +33,7 @@ struct fuse_request {
 	struct list node;    /* in fuse_channel.free */
 	void *handle;        /* libfuse's */
 	char *memory;        /* FUSE_TRANSFER_MAX bytes on a page */
-	struct loop_completion replied;
+	struct loop_completion received, replied;
 	struct iovec reply[2];
 	char head[FUSE_REPLY_HEAD]; /* what reply[0] points to */
 };
@@ -57,6 +57,9 @@ struct fuse_channel {
 	bool closing;
 	struct loop_task task;
 	struct loop_watch watch;
+	bool bulk;        /* the last message was large */
+	unsigned reading; /* messages that threads of the ring are receiving */
+	bool empty;       /* one of them found nothing */
 };
 
 /* -ENOMEM. What it made is given back by fuse_channel_fini(), also after a failure. The descriptor stays the caller's. */

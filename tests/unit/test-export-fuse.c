@@ -438,7 +438,7 @@ static void use_load(void)
 
 	snprintf(command, sizeof(command),
 		 "fio --name=t --filename=%s --ioengine=io_uring --iodepth=32 --direct=1 --rw=randrw --bsrange=512-256k "
-		 "--blockalign=512 --size=%u --io_size=64m --verify=crc32c --verify_fatal=1 >/dev/null 2>&1",
+		 "--blockalign=512 --size=%u --io_size=64m --verify=crc32c --verify_fatal=1 --verify_state_save=0 >/dev/null 2>&1",
 		 node, DISK);
 	expect(!system(command));
 }
