@@ -110,8 +110,7 @@ static bool has_no_locks(int r)
 /* "process 12 (name)", or something that stands for it. */
 static void describe_holder(int fd, char *text, size_t room)
 {
-	_free_
-	char *name = NULL;
+	_free_ char *name = NULL;
 	char path[64];
 	pid_t pid = lock_holder(fd);
 
@@ -152,25 +151,47 @@ static uint64_t now_ms(void)
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
+/*
+ * Who may not write in the folder still waits for those who may, where they left the file. Where it is not and cannot
+ * be made, there is nobody to wait for.
+ */
+static int open_disk_lock(const char *path, int *ret_fd)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644);
+
+	if (fd < 0 && errno != EROFS && errno != EACCES && errno != EPERM)
+		return -errno;
+	if (fd < 0)
+		fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0 && errno != ENOENT && errno != EACCES)
+		return -errno;
+	*ret_fd = fd;
+	return 0;
+}
+
 int lock_disk(const char *descriptor, unsigned wait_ms, int *ret_fd, struct ploop_error *err)
 {
 	uint64_t start = now_ms();
-	_free_
-	char *path = NULL;
-	_close_
-	int fd = -EBADF;
+	_free_ char *path = NULL;
+	_close_ int fd = -EBADF;
 	char holder[128];
+	int r;
 
 	if (asprintf(&path, "%s.lck", descriptor) < 0)
 		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s", descriptor);
-	fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644);
-	if (fd < 0 && errno == EROFS) {
+	r = open_disk_lock(path, &fd);
+	if (r < 0)
+		return error_sys(err, r, PLOOP_EXIT_LOCK, "Can't open %s", path);
+	if (fd < 0) {
 		*ret_fd = -1;
 		return 0;
 	}
-	if (fd < 0)
-		return error_sys(err, -errno, PLOOP_EXIT_LOCK, "Can't open %s", path);
 	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+		if (has_no_locks(-errno)) {
+			log_warning("%s: its file system has no locks: make sure that nobody else changes it",
+				    descriptor);
+			break;
+		}
 		if (errno != EWOULDBLOCK && errno != EINTR)
 			return error_sys(err, -errno, PLOOP_EXIT_LOCK, "Can't lock %s", path);
 		if (now_ms() - start >= wait_ms) {

@@ -34,8 +34,8 @@ int lock_file(int fd, enum file_lock from, enum file_lock to, const char *path, 
 #define LOCK_WAIT_MS 60000u
 
 /*
- * Waits for its turn at most `wait_ms`, then fails with status 23, `The %s is locked`. *ret_fd holds the lock until
- * it is closed; it is -1 on a read-only file system, where nobody can change anything.
+ * Waits for its turn at most `wait_ms`, then fails with status 23, `The %s is locked`. *ret_fd holds the lock until it
+ * is closed; it is -1 where nobody has ever locked and the caller cannot make the file, as on a read-only file system.
  */
 int lock_disk(const char *descriptor, unsigned wait_ms, int *ret_fd, struct ploop_error *err);
 

@@ -152,6 +152,13 @@ numbers() {
 	run ploop -v-1 info ro/DiskDescriptor.xml
 	status_is 0
 	output_has "1k-blocks"
+	run ploop -v-1 mount ro/DiskDescriptor.xml
+	status_is 4
+	output_has "-r opens it for reading"
+	[ -e /dev/fuse ] || skip "no /dev/fuse"
+	ploop mount -r -m mnt ro/DiskDescriptor.xml
+	cmp file mnt/file
+	ploop umount -m mnt
 	umount ro
 }
 
