@@ -147,7 +147,7 @@ static void device_close_step(struct loop_task *task)
 	void *data = dev->close_data;
 	int r;
 
-	if (!list_empty(&dev->active))
+	if (!list_empty(&dev->active) || dev->push)
 		return;
 	if (!dev->close_flushed || commit_busy(&dev->writer->commit)) {
 		dev->close_flush.kind = DEVICE_FLUSH;
@@ -162,7 +162,7 @@ static void device_close_step(struct loop_task *task)
 
 void device_check_close(struct device *dev)
 {
-	if (dev->closing && list_empty(&dev->active))
+	if (dev->closing && list_empty(&dev->active) && !dev->push)
 		loop_defer(dev->loop, &dev->close_task);
 }
 

@@ -133,9 +133,9 @@ int device_open(const struct device_config *config, struct device **ret, struct 
 void device_submit(struct device *device, struct device_request *request);
 
 /*
- * Waits for all requests, makes everything durable, cuts free clusters off the end of the top, marks it clean and frees the
- * device; then calls done(data, result). A device that aborted leaves its top marked in use. Call it once, and submit nothing
- * after it. Files stay open.
+ * Waits for all requests, and for a new top that is on its way; makes everything durable, cuts free clusters off the end of the
+ * top, marks it clean and frees the device; then calls done(data, result). A device that aborted leaves its top marked in
+ * use. Call it once, and submit nothing after it. Files stay open.
  */
 void device_close(struct device *device, void (*done)(void *data, int result), void *data);
 

@@ -62,10 +62,12 @@ static void push_end(struct device_push *push, int result)
 {
 	void (*done)(void *data, int result) = push->done;
 	void *data = push->data;
+	struct device *dev = push->device;
 
-	push->device->push = NULL;
+	dev->push = NULL;
 	push_free(push);
 	done(data, result);
+	device_check_close(dev);
 }
 
 static void push_failed(struct device_push *push, int result)
@@ -243,7 +245,13 @@ int device_push(struct device *dev, const struct delta *delta, void (*done)(void
 	push->flush.done = push_flushed;
 	push->done = done;
 	push->data = data;
+	r = writer_build_head(push->new, FORMAT_IN_USE, push->sector);
+	if (r) {
+		push->old = NULL; /* stays the top */
+		push_free(push);
+		return error_sys(err, r, PLOOP_EXIT_READ, "%s: cannot read its header", delta->file->path);
+	}
 	dev->push = push;
-	push_write_head(push, push->new, FORMAT_IN_USE);
+	push_io(push, push->new, IO_WRITE);
 	return 0;
 }
