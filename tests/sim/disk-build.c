@@ -33,15 +33,15 @@ static uint64_t draw_size(struct prng *prng, uint32_t cluster)
 /* Where the data area begins: behind the index, then rounded as the version demands or as other software did. */
 static void draw_start(struct disk_level *level, uint32_t cluster, bool written, struct prng *prng)
 {
-	uint64_t index = round_up(64 + 4 * (uint64_t)level->clusters, SECTOR);
+	uint64_t index = round_up(64 + 4 * (uint64_t)level->clusters, written ? FORMAT_PAGE : SECTOR);
 
 	level->start = round_up(index, cluster);
 	if (prng_one_in(prng, 8))
 		level->start += cluster;
-	if (level->version == 1 && !written && prng_one_in(prng, 2))
+	if (level->version == 1 && prng_one_in(prng, 2))
 		level->start = index + prng_below(prng, 16) * SECTOR;
 	level->first_sector = (uint32_t)(level->start / SECTOR);
-	if (level->start == index && level->version == 1 && prng_one_in(prng, 2))
+	if (level->start == index && level->version == 1 && !written && prng_one_in(prng, 2))
 		level->first_sector = 0;
 }
 
@@ -49,7 +49,7 @@ void disk_draw(struct disk *disk, struct prng *prng)
 {
 	uint64_t version = 1 + prng_below(prng, 2);
 
-	*disk = (struct disk){ .nlevels = 1 + (unsigned)prng_below(prng, DISK_LEVELS), .odd = prng_one_in(prng, 12) };
+	*disk = (struct disk){ .nlevels = 1 + (unsigned)prng_below(prng, DISK_BUILT), .odd = prng_one_in(prng, 12) };
 	disk->cluster = draw_cluster(prng, disk->odd);
 	disk->size = draw_size(prng, disk->cluster);
 	for (unsigned i = disk->nlevels; i-- > 0;) {
@@ -57,6 +57,7 @@ void disk_draw(struct disk *disk, struct prng *prng)
 		uint64_t above = i + 1 < disk->nlevels ? disk->levels[i + 1].size : disk->size;
 
 		snprintf(level->path, sizeof(level->path), "level%u", i);
+		disk->serial++;
 		level->version = (uint32_t)version;
 		level->size =
 			i + 1 < disk->nlevels && prng_one_in(prng, 3)
@@ -127,15 +128,13 @@ static void put_garbage(struct build *b, uint64_t at, uint64_t length)
 	must(io_pwrite(b->file, b->buffer, length, at));
 }
 
-static void put_header(struct build *b, uint8_t *head, bool in_use, bool empty)
+static void put_header(const struct disk *disk, const struct disk_level *level, uint8_t *head, bool in_use, bool empty)
 {
-	const struct disk_level *level = b->level;
-
 	memcpy(head, level->version == 1 ? "WithoutFreeSpace" : "WithouFreSpacExt", 16);
 	le32_put(head + 16, 2);
 	le32_put(head + 20, 16);
 	le32_put(head + 24, (uint32_t)(level->size / SECTOR / 16));
-	le32_put(head + 28, b->disk->cluster / SECTOR);
+	le32_put(head + 28, disk->cluster / SECTOR);
 	le32_put(head + 32, level->clusters);
 	le64_put(head + 36, level->size / SECTOR);
 	le32_put(head + 44, in_use ? IN_USE : 0);
@@ -190,7 +189,7 @@ static void build_ploop1(struct build *b, bool top)
 			put_garbage(b, level->start + (uint64_t)order[i] * b->disk->cluster, b->disk->cluster);
 	}
 	must(io_truncate(b->file, level->start + (uint64_t)highest * b->disk->cluster));
-	put_header(b, index, crashed, !used);
+	put_header(b->disk, level, index, crashed, !used);
 	must(io_pwrite(b->file, index, level->start, 0));
 	if (top && !b->disk->odd)
 		put_tail(b, level->start + (uint64_t)highest * b->disk->cluster, crashed);
@@ -229,8 +228,37 @@ void disk_build(struct disk *disk, struct sim *sim, struct prng *prng, struct or
 			build_ploop1(&b, i + 1 == disk->nlevels);
 		must(io_sync(b.file));
 		io_close(b.file);
-		level->changes = sim_changes(sim, level->path);
-		level->hash = sim_hash(sim, level->path);
+		disk_settle(level, sim);
 	}
 	free(buffer);
+}
+
+int disk_new_top(struct disk *disk, struct sim *sim, struct prng *prng, struct delta *ret)
+{
+	const struct disk_level *below = &disk->levels[disk->nlevels - 1];
+	struct disk_level *level = &disk->levels[disk->nlevels];
+	struct io_file *file = NULL;
+	uint8_t *index;
+	int r;
+
+	*level = (struct disk_level){ .version = below->version, .size = disk->size };
+	level->clusters = (uint32_t)div_round_up(level->size, disk->cluster);
+	snprintf(level->path, sizeof(level->path), "level%u", disk->serial++);
+	draw_start(level, disk->cluster, true, prng);
+	index = sim_alloc(level->start);
+	put_header(disk, level, index, false, true);
+	r = io_open(sim_loop(sim), &io_sim, level->path, IO_RDWR | IO_CREATE, &file, NULL);
+	if (!r)
+		r = io_pwrite(file, index, level->start, 0);
+	if (!r)
+		r = io_sync(file);
+	free(index);
+	*ret = (struct delta){ .file = file, .format = &format_ploop1 };
+	return r ? r : disk_parse(disk, level, ret);
+}
+
+void disk_adopt_top(struct disk *disk)
+{
+	disk->levels[disk->nlevels - 1].settled = false;
+	disk->nlevels++;
 }

@@ -14,21 +14,26 @@
 #include "io/sim.h"
 #include "oracle.h"
 
-#define DISK_LEVELS 5
+#define DISK_LEVELS 9
+#define DISK_BUILT 5 /* levels at most to begin with; snapshots add others */
 
 struct disk_level {
 	char path[16];
 	bool raw;
 	uint32_t version;
-	uint64_t size;          /* bytes of the virtual disk */
-	uint32_t clusters;      /* entries of the index */
-	uint64_t start;         /* byte where the data area begins */
-	uint32_t first_sector;  /* as it stands in the header */
-	uint64_t changes, hash; /* when it was built */
+	uint64_t size;         /* bytes of the virtual disk */
+	uint32_t clusters;     /* entries of the index */
+	uint64_t start;        /* byte where the data area begins */
+	uint32_t first_sector; /* as it stands in the header */
+	/* Of a level below the top: nobody may write to it, and its changes and hash since then. Not so from a crash in the
+	 * middle of a snapshot to the next opening for writing. */
+	bool settled;
+	uint64_t changes, hash;
 };
 
 struct disk {
 	unsigned nlevels;
+	unsigned serial;                       /* of the next file */
 	uint32_t cluster;                      /* bytes */
 	uint64_t size;                         /* of the top */
 	bool odd;                              /* a geometry that may only be read */
@@ -41,9 +46,19 @@ void disk_draw(struct disk *disk, struct prng *prng);
 /* Makes the files, and tells the oracle what the disk holds. */
 void disk_build(struct disk *disk, struct sim *sim, struct prng *prng, struct oracle *oracle);
 
-/* Opens all levels; 0 or a negative errno with a text in disk->text. */
+/* Opens all levels, and for writing clears the marks that a crash left below the top, as whoever opens a stack does. 0 or a negative errno with a text in disk->text. */
 int disk_open(struct disk *disk, struct sim *sim, bool read_only, struct delta levels[DISK_LEVELS]);
 void disk_close(struct disk *disk, struct delta levels[DISK_LEVELS]);
+
+/* Reads the header of an open level. */
+int disk_parse(struct disk *disk, const struct disk_level *level, struct delta *delta);
+
+/* Makes an empty image for a new top, durable, and opens it. It is not one of disk->nlevels yet. 0 or a negative errno. */
+int disk_new_top(struct disk *disk, struct sim *sim, struct prng *prng, struct delta *ret);
+/* It is the top now. */
+void disk_adopt_top(struct disk *disk);
+/* From now on nobody may write to the level. */
+void disk_settle(struct disk_level *level, struct sim *sim);
 
 enum disk_expect {
 	DISK_ANY,    /* cut while it was opened or closed */

@@ -255,6 +255,65 @@ void world_wait(struct world *world)
 	}
 }
 
+/* A new top that is not wanted, or that the power cut took. */
+static void drop_top(struct world *world)
+{
+	struct delta *delta = &world->levels[world->disk.nlevels];
+
+	io_close(delta->file);
+	delta->file = NULL;
+	if (!sim_is_cut(world->sim))
+		sim_remove(world->sim, world->disk.levels[world->disk.nlevels].path);
+}
+
+/* Whether a snapshot may fail so now. */
+static bool push_may_fail(const struct world *world, int r)
+{
+	return r == -ENOSPC || world->may_fail || sim_is_cut(world->sim) || device_aborted(world->device);
+}
+
+static void on_pushed(void *data, int result)
+{
+	struct world *world = data;
+
+	if (world->verbose)
+		printf("  pushed: %d\n", result);
+	if (sim_is_cut(world->sim))
+		return; /* world_recover() takes it as it was */
+	world->pushing = false;
+	if (result && !push_may_fail(world, result))
+		world_fail(world, "device_push: %s", strerror(-result));
+	if (result) {
+		drop_top(world);
+		return;
+	}
+	disk_adopt_top(&world->disk);
+	disk_settle(&world->disk.levels[world->disk.nlevels - 2], world->sim);
+	world->pushes++;
+}
+
+void world_push(struct world *world)
+{
+	struct delta *delta = &world->levels[world->disk.nlevels];
+	struct ploop_error err = { 0 };
+	int r;
+
+	if (world->pushing || world->read_only || world->disk.nlevels == DISK_LEVELS)
+		return;
+	r = disk_new_top(&world->disk, world->sim, &world->prng, delta);
+	if (r)
+		snprintf(err.text, sizeof(err.text), "%s", world->disk.text);
+	else
+		r = device_push(world->device, delta, on_pushed, world, &err);
+	if (r && !push_may_fail(world, r))
+		world_fail(world, "a snapshot cannot begin: %s", err.text);
+	if (r)
+		drop_top(world);
+	world->pushing = !r;
+	if (world->verbose)
+		printf("  push: %d\n", r);
+}
+
 static void on_event(void *data, enum device_event event)
 {
 	struct world *world = data;
@@ -324,12 +383,23 @@ static void close_device(struct world *world)
 			world_fail(world, "device_close() waits for nothing");
 	}
 	world->device = NULL;
+	if (world->pushing && !sim_is_cut(world->sim))
+		world_fail(world, "closed while a new top was on its way");
 	disk_close(&world->disk, world->levels);
+}
+
+/* The power was cut in the middle of a snapshot: the new top is there, empty. */
+static void keep_top(struct world *world)
+{
+	if (!world->pushing)
+		return;
+	world->pushing = false;
+	io_close(world->levels[world->disk.nlevels].file);
+	disk_adopt_top(&world->disk);
 }
 
 void world_close(struct world *world)
 {
-	bool raw = world->disk.levels[world->disk.nlevels - 1].raw;
 	enum disk_expect expect = DISK_CLEAN;
 
 	snprintf(world->doing, sizeof(world->doing), "closing");
@@ -348,7 +418,7 @@ void world_close(struct world *world)
 	world->lost = world->close_result != 0;
 	sim_fail(world->sim, 0, 0, 0);
 	sim_cut_after(world->sim, 0);
-	if (!raw && !disk_check(&world->disk, world->sim, expect))
+	if (!disk_check(&world->disk, world->sim, expect))
 		world_fail(world, "%s", world->disk.text);
 }
 
@@ -370,7 +440,7 @@ bool world_read_all(struct world *world, bool settling)
 
 void world_recover(struct world *world)
 {
-	enum disk_expect expect = world->opening || world->closing || world->read_only ? DISK_ANY : DISK_IN_USE;
+	bool unsure = world->opening || world->closing || world->read_only || world->pushing;
 
 	snprintf(world->doing, sizeof(world->doing), "taking down after a cut");
 	if (!world->lost || prng_one_in(&world->prng, 2)) {
@@ -386,8 +456,9 @@ void world_recover(struct world *world)
 	oracle_cut(&world->oracle);
 	if (!world->closed)
 		close_device(world);
+	keep_top(world);
 	sim_boot(world->sim);
-	if (!disk_check(&world->disk, world->sim, expect))
+	if (!disk_check(&world->disk, world->sim, unsure ? DISK_ANY : DISK_IN_USE))
 		world_fail(world, "%s", world->disk.text);
 	world->cut_kind = prng_one_in(&world->prng, 5) ? SIM_CUT_PROCESS : SIM_CUT_POWER;
 	sim_set_cut(world->sim, world->cut_kind);

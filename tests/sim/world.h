@@ -50,6 +50,8 @@ struct world {
 	bool closing;  /* since device_close() was called */
 	bool closed;
 	int close_result;
+	bool pushing; /* a new top is on its way */
+	uint64_t pushes;
 	bool lost;             /* device_close() failed: what was not flushed may be gone, as after a crash */
 	enum sim_cut cut_kind; /* of the next one */
 	bool power_cut;        /* the last one was of the power */
@@ -81,6 +83,8 @@ void world_close(struct world *world);
 struct slot *world_submit(struct world *world, enum device_kind kind, unsigned flags, uint64_t sector, uint64_t count);
 /* The same with everything drawn. */
 void world_submit_random(struct world *world);
+/* Begins to put a new top on the stack, if that can be. */
+void world_push(struct world *world);
 /* One turn of the loop. */
 void world_turn(struct world *world);
 /* Turns until no request is in flight. */
