@@ -97,15 +97,16 @@ static void bench_done(struct device_request *request, int result)
 static void bench_submit(struct bench *bench, struct bench_slot *slot, enum device_kind kind, uint64_t offset,
 			 uint64_t length)
 {
-	slot->request = (struct device_request){
-		.kind = kind,
-		.offset = offset,
-		.length = length,
-		.buffer = slot->buffer,
-		.done = bench_done,
-	};
+	struct device_request *request = &slot->request;
+
+	/* Only what is the caller's to set: the whole is a kilobyte. */
+	request->kind = kind;
+	request->offset = offset;
+	request->length = length;
+	request->buffer = slot->buffer;
+	request->done = bench_done;
 	bench->in_flight++;
-	device_submit(bench->disk->device, &slot->request);
+	device_submit(bench->disk->device, request);
 }
 
 static uint64_t bench_next_offset(struct bench *bench)
@@ -115,9 +116,8 @@ static uint64_t bench_next_offset(struct bench *bench)
 
 	if (run->random)
 		return run->offset + prng_below(&bench->prng, (bench->size - run->offset) / run->length) * run->length;
-	/* Like qemu-img: from the start again at the end. */
-	if (bench->next > bench->size - run->length)
-		bench->next %= run->step;
+	/* Like qemu-img: a step beyond the end goes on from the start, by as much. */
+	bench->next %= bench->size;
 	if (bench->next > bench->size - run->length)
 		bench->next = 0;
 	offset = bench->next;
