@@ -24,6 +24,14 @@
 #define KNOWN_HOLDER_MS 3000 /* how long one whose name we know may take */
 #define ANY_HOLDER_MS 60000
 
+static uint64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
 static void pause_ms(unsigned ms)
 {
 	const struct timespec pause = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L };
@@ -35,7 +43,8 @@ static void pause_ms(unsigned ms)
 static int end_when_free(const struct device_entry *entry, struct ploop_error *err)
 {
 	const struct ploop_device *device = &entry->device;
-	unsigned pause = FIRST_PAUSE_MS, waited = 0;
+	uint64_t start = now_ms(), waited;
+	unsigned pause = FIRST_PAUSE_MS;
 	struct blockdev blockdev;
 	char who[256];
 	bool known;
@@ -46,12 +55,12 @@ static int end_when_free(const struct device_entry *entry, struct ploop_error *e
 		r = daemon_end(device->name, device->pid, false, err);
 		if (r != -EBUSY)
 			return r;
+		waited = now_ms() - start;
 		known = waited >= KNOWN_HOLDER_MS && holders_of_device(&blockdev, who, sizeof(who));
 		if (known || waited >= ANY_HOLDER_MS)
 			return error_set(err, -EBUSY, PLOOP_EXIT_UMOUNT_BUSY, "%s is in use: %s", device->device,
 					 known ? who : "by nobody that can be seen from here");
 		pause_ms(pause);
-		waited += pause;
 		pause = 2 * pause < LONGEST_PAUSE_MS ? 2 * pause : LONGEST_PAUSE_MS;
 	}
 }
