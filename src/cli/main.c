@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "cli/call.h"
 #include "cli/help.h"
+#include "cli/helper.h"
 #include "cli/report.h"
 
 #define VERBOSITY_DEFAULT 3
@@ -68,6 +69,8 @@ int main(int argc, char **argv)
 	const struct verb *verb;
 	int i;
 
+	if (helper_main(argc, argv, &i))
+		return i;
 	report_init(verbosity);
 	for (i = 1; i < argc && argv[i][0] == '-'; i++) {
 		if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * fs.c - mounting and unmounting by libmount, which notes `uhelper=ploop` for the file system: so `umount DIR` calls umount.ploop, and
- * the device goes together with the mount.
+ * fs.c - mounting and unmounting by libmount, which notes `helper=ploop` for the file system: so `umount DIR` calls
+ * umount.ploop, and the device goes together with the mount. (`uhelper=` would do that for users other than root only.)
  */
 #include "lib/fs.h"
 
@@ -23,7 +23,7 @@
 
 #define UMOUNT_TRIES 6
 #define FSCK_FAILED 4 /* exit statuses below it say that all is well now */
-#define HELPER_OPTION "uhelper=ploop"
+#define HELPER_OPTION "helper=ploop"
 
 static void cleanup_context(struct libmnt_context **context)
 {

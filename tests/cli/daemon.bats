@@ -13,10 +13,13 @@ ask() {
 		s = socket.socket(socket.AF_UNIX)
 		s.settimeout(5)
 		s.connect(sys.argv[1])
-		for line in sys.argv[2:]:
-		    s.sendall(line.encode() + b"\n")
-		s.shutdown(socket.SHUT_WR)
-		print(s.makefile().read(), end="")
+		try:
+		    for line in sys.argv[2:]:
+		        s.sendall(line.encode() + b"\n")
+		        if line.startswith("{"):
+		            print(s.makefile().readline(), end="")
+		except OSError:
+		    pass  # it hung up, as it may
 	EOF
 }
 
@@ -68,7 +71,7 @@ hello='{"id":0,"verb":"hello","protocol":1}'
 @test "a mount namespace that ends with our device in it: no hang, nothing lost" {
 	require unshare
 	new_disk a.hds
-	timeout 20 unshare -m sh -c 'ploop mount -m mnt a.hds >/dev/null && echo inside >mnt/file'
+	timeout 20 unshare -m sh -c 'mount -t tmpfs none /run/mount && ploop mount -m mnt a.hds >/dev/null && echo inside >mnt/file'
 	is_not_mounted mnt
 	[ "$(ploop list | wc -l)" = 1 ]
 	ploop umount a.hds
@@ -99,7 +102,7 @@ hello='{"id":0,"verb":"hello","protocol":1}'
 	run ask ploop0 "$hello" '{"id":1,"verb":"stop","force":"yes"}'
 	output_has '"ok":false'
 	run ask ploop0 "$hello" 'nonsense' '{"id":1,"verb":"status"}'
-	[ "${#lines[@]}" = 1 ]
+	[[ "$output" != *images* ]]
 	[ -b dev/ploop0 ]
 }
 
