@@ -197,7 +197,6 @@ static void write_until_it_dies(struct worker *workers, unsigned n, unsigned sec
 	}
 	printf("stopped after %llu operations and %llu flushes\n", (unsigned long long)writes,
 	       (unsigned long long)flushes);
-	fflush(stdout);
 }
 
 static int open_device(const char *path, uint64_t *ret_size)
@@ -236,6 +235,7 @@ int main(int argc, char **argv)
 	char line[4096];
 	int option;
 
+	setvbuf(stdout, NULL, _IOLBF, 0);
 	while ((option = getopt(argc, argv, "j:t:s:z")) != -1) {
 		if (option == 'j')
 			threads = (unsigned)strtoul(optarg, NULL, 10);
