@@ -111,7 +111,7 @@ struct ploop_init_params {
 	unsigned flags;           /* enum ploop_init_flags */
 	const char *fstype;       /* "ext4" (the default), "ext3", "xfs", or "none": an empty disk */
 	uint32_t fs_block;        /* bytes; 0: 4096 */
-	uint64_t bytes_per_inode; /* ext: one inode for so many bytes; 0: 16384, or less where `from` has more files */
+	uint64_t bytes_per_inode; /* ext: one inode for so many bytes; 0: 16384, 8192 below 8 GiB, or less where `from` has more files */
 	uint64_t inodes;          /* ext: how many; 0: by bytes_per_inode */
 	const char *label;        /* of the file system; NULL: none */
 	const char *from;         /* ext: a folder, a tar archive or "-" to fill the file system with; NULL: leave it empty */

@@ -179,7 +179,7 @@ static const struct verb_option options[] = {
 	{ 't', "fstype", "ext4|ext3|xfs|none", "file system inside; ext4 by default" },
 	{ 'b', "blocksize", "SECTORS", "size of a cluster; 2048 by default" },
 	{ 'B', "fs-blocksize", "BYTES", "block size of the file system; 4096 by default" },
-	{ 'i', "bytes-per-inode", "BYTES", "one inode for so many bytes; 16384 by default" },
+	{ 'i', "bytes-per-inode", "BYTES", "one inode for so many bytes; 16384 by default, 8192 below 8 GiB" },
 	{ 'N', "inodes", "N", "so many inodes" },
 	{ 'L', "label", "LABEL", "label of the file system" },
 	{ OPTION_FROM, "from", "TAR", "fill the file system with a folder or tar archive (- standard input)" },

@@ -20,7 +20,7 @@
 
 #define MIB (1024 * 1024ull)
 #define JOURNAL_MIB 128ull /* what the original asks for */
-#define JOURNAL_PART 8     /* but never more than this part of a small disk */
+#define JOURNAL_PART 64    /* but never more than this part of a disk, as a small one would be half journal */
 #define JOURNAL_LEAST 4ull /* MiB; for less than that mke2fs chooses by itself */
 #define BLOCKS_32BIT UINT32_MAX
 

@@ -31,7 +31,9 @@
 #define DESCRIPTOR "DiskDescriptor.xml"
 #define CLUSTER_DEFAULT (1024u * 1024)
 #define FS_BLOCK_DEFAULT 4096u
-#define BYTES_PER_INODE 16384u
+#define BYTES_PER_INODE 16384u      /* what the original asks for */
+#define BYTES_PER_INODE_SMALL 8192u /* below SMALL, where running out of inodes comes first */
+#define SMALL (UINT64_C(8) << 30)
 #define LOOP_DEPTH 64
 #define MEMORY_DISK (4ull << 40) /* takes less than 100 MB */
 #define SPARE_INODES 16          /* of every 100 files that are copied, so many more can be made later */
@@ -147,6 +149,11 @@ static int plan_place(struct init *init, struct ploop_error *err)
 	return r;
 }
 
+static uint64_t usual_bytes_per_inode(const struct init *init)
+{
+	return init->fs.size < SMALL ? BYTES_PER_INODE_SMALL : BYTES_PER_INODE;
+}
+
 /* Looks at what is to be copied, so that there are inodes enough. */
 static int plan_from(struct init *init, struct ploop_error *err)
 {
@@ -161,7 +168,7 @@ static int plan_from(struct init *init, struct ploop_error *err)
 	if (r < 0 || init->fs.inodes || init->fs.bytes_per_inode)
 		return r;
 	wanted = init->from_size.files + init->from_size.files * SPARE_INODES / 100;
-	usual = init->fs.size / BYTES_PER_INODE;
+	usual = init->fs.size / usual_bytes_per_inode(init);
 	if (wanted > usual)
 		init->fs.inodes = wanted;
 	return 0;
@@ -252,7 +259,7 @@ static int build_fs(struct init *init, struct ploop_error *err)
 		r = scratch_open(image, init->partition.size, &init->fs_fd, err);
 
 	if (!init->fs.bytes_per_inode && init->fs.type->ext)
-		init->fs.bytes_per_inode = BYTES_PER_INODE;
+		init->fs.bytes_per_inode = usual_bytes_per_inode(init);
 	if (!r)
 		r = mkfs_run(init->fs_fd, image, &init->fs, err);
 	if (!r && init->fs.type->ext)
