@@ -223,6 +223,8 @@ static int survey_image(struct io_file *file, struct io_file *image, struct surv
 
 	if (size > survey->longest)
 		return -ESTALE;
+	if (!survey->count)
+		return 0;
 	qsort(survey->places, survey->count, sizeof(*survey->places), compare_places);
 	for (size_t i = 0; i < survey->count; i++) {
 		_free_

@@ -5,6 +5,7 @@
 Of every image: what check says of it; that looking at it writes nothing, and no repair below the level that is needed; that the
 repair leaves it clean and the disk reading the same; that going back with the undo file gives the old metadata.
 """
+import concurrent.futures
 import hashlib
 import json
 import os
@@ -137,19 +138,27 @@ class Corpus:
             self.finish(path)
 
 
+def run_case(ploop, case):
+    """What is wrong, or None."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="ploop-images-") as folder:
+        try:
+            Corpus(ploop, folder).case(case)
+        except Wrong as wrong:
+            return str(wrong)
+    return None
+
+
 def main():
     ploop = os.path.abspath(sys.argv[1])
     bad = 0
     print(f"1..{len(CASES)}")
-    for number, case in enumerate(CASES, 1):
-        with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="ploop-images-") as folder:
-            try:
-                Corpus(ploop, folder).case(case)
-                print(f"ok {number} - {case['name']}", flush=True)
-            except Wrong as wrong:
-                bad += 1
-                print(f"not ok {number} - {case['name']}")
-                print("\n".join(f"# {line}" for line in str(wrong).splitlines()), flush=True)
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = pool.map(lambda case: run_case(ploop, case), CASES)
+        for number, (case, wrong) in enumerate(zip(CASES, results), 1):
+            bad += wrong is not None
+            print(f"{'not ' if wrong else ''}ok {number} - {case['name']}", flush=True)
+            for line in (wrong or "").splitlines():
+                print(f"# {line}", flush=True)
     return 1 if bad else 0
 
 

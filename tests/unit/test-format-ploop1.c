@@ -49,6 +49,24 @@ static int parse(const struct ploop1_header *h, struct geometry *g, struct ploop
 	return parse_sized(h, UINT64_C(1) << 62, g, err);
 }
 
+static void same_geometry(const struct geometry *a, const struct geometry *b)
+{
+	assert_int_equal(a->version, b->version);
+	assert_int_equal(a->size, b->size);
+	assert_int_equal(a->cluster, b->cluster);
+	assert_int_equal(a->clusters, b->clusters);
+	assert_int_equal(a->base, b->base);
+	assert_int_equal(a->first, b->first);
+	assert_int_equal(a->index, b->index);
+	assert_int_equal(a->state, b->state);
+	assert_int_equal(a->raw_state, b->raw_state);
+	assert_int_equal(a->flags, b->flags);
+	assert_int_equal(a->extension, b->extension);
+	assert_int_equal(a->heads, b->heads);
+	assert_int_equal(a->cylinders, b->cylinders);
+	assert_int_equal(a->read_only, b->read_only);
+}
+
 /* Refused with status 11 and a text with this in it. */
 static void refused(const struct ploop1_header *h, uint64_t file_size, const char *text)
 {
@@ -87,7 +105,7 @@ static void test_bytes(void **state)
 	format_ploop1.build(&g, head);
 	assert_memory_equal(head, expect, 64);
 	assert_int_equal(format_ploop1.parse(head, 64, MIB, 0, &back, NULL), 0);
-	assert_memory_equal(&back, &g, sizeof(g));
+	same_geometry(&back, &g);
 
 	g.state = FORMAT_IN_USE;
 	format_ploop1.build(&g, head);
@@ -277,7 +295,7 @@ static void test_plan_clusters(void **state)
 			format_ploop1.build(&g, head);
 			assert_int_equal(format_ploop1.parse(head, 64, geometry_offset(&g, g.first), 0, &back, NULL),
 					 0);
-			assert_memory_equal(&back, &g, sizeof(g));
+			same_geometry(&back, &g);
 		}
 }
 
