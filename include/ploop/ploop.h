@@ -122,7 +122,7 @@ struct ploop_init_params {
 /*
  * Makes a disk: an image, with a partition table and a file system in it, and beside it the descriptor DiskDescriptor.xml.
  * Needs no privileges and no device. On failure, or when it was cancelled, no file is left. -EEXIST, status 38, when the image
- * or the descriptor is there already. See examples/create.c.
+ * or the descriptor is there already. Example: examples/create.c.
  */
 PLOOP_API int ploop_init(const struct ploop_init_params *params, struct ploop_error *err);
 

@@ -307,10 +307,11 @@ struct packing {
 static void close_block(struct packing *packing)
 {
 	ext2_filsys fs = packing->ext->fs;
-	char *block = packing->blocks + (size_t)(packing->n - 1) * fs->blocksize;
+	char *block;
 
 	if (!packing->n)
 		return;
+	block = packing->blocks + (size_t)(packing->n - 1) * fs->blocksize;
 	ext2fs_set_rec_len(fs, (unsigned)(fs->blocksize - packing->tail - ((char *)packing->last - block)),
 			   packing->last);
 	if (packing->tail)

@@ -211,8 +211,9 @@ static int copy_file(struct from *from, struct ext *ext, struct archive_entry *e
 
 static bool is_balloon(const char *path)
 {
-	path += strspn(path, "./");
-	return !strcmp(path, BALLOON_NAME + 1);
+	while (path[0] == '/' || (path[0] == '.' && path[1] == '/'))
+		path++;
+	return !strcmp(path, BALLOON_NAME);
 }
 
 static int copy_entry(struct from *from, struct ext *ext, struct archive_entry *entry, ploop_progress_fn progress,

@@ -49,13 +49,17 @@ static void cleanup_script(struct fdisk_script **script)
 static int create_label(struct fdisk_context *context)
 {
 	_cleanup_(cleanup_script) struct fdisk_script *script = fdisk_new_script(context);
+	int r;
 
 	if (!script)
 		return -ENOMEM;
 	if (fdisk_script_set_header(script, "label", "gpt") < 0 ||
 	    fdisk_script_set_header(script, "first-lba", FIRST_SECTOR) < 0)
 		return -ENOMEM;
-	return fdisk_apply_script_headers(context, script);
+	r = fdisk_apply_script_headers(context, script);
+	/* The two keep each other alive otherwise. */
+	fdisk_set_script(context, NULL);
+	return r;
 }
 
 static int add_partition(struct fdisk_context *context, const struct partition *where)
