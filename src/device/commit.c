@@ -39,7 +39,6 @@ static void commit_sweep(struct commit *commit);
 /* The bytes of an index page as the map has them. */
 static void commit_encode(const struct commit *commit, uint64_t page, uint8_t *bytes)
 {
-	const struct map *map = &commit->device->map;
 	const struct delta *delta = commit->writer->delta;
 	const struct geometry *g = &delta->geometry;
 	uint32_t end = geometry_page_end(g, page);
@@ -47,16 +46,23 @@ static void commit_encode(const struct commit *commit, uint64_t page, uint8_t *b
 	memset(bytes, 0, FORMAT_PAGE);
 	if (!page)
 		memcpy(bytes, commit->head, g->index);
-	for (uint32_t v = geometry_page_first(g, page); v < end; v++)
-		if (map_in(map, v, commit->writer->level))
-			le32_put(bytes + (g->index + 4 * (uint64_t)v) % FORMAT_PAGE,
-				 delta->format->encode(g, map->cluster[v]));
+	for (uint32_t v = geometry_page_first(g, page); v < end; v++) {
+		uint32_t cluster = writer_entry(commit->writer, v);
+
+		if (cluster)
+			le32_put(bytes + (g->index + 4 * (uint64_t)v) % FORMAT_PAGE, delta->format->encode(g, cluster));
+	}
 }
 
 static void commit_arm(struct commit *commit)
 {
 	if (!commit->timer.armed)
 		loop_timer_set(commit->device->loop, &commit->timer, COMMIT_DELAY_NS);
+}
+
+static void commit_tell(struct device_commit_waiter *waiter, int result)
+{
+	waiter->done(waiter, result);
 }
 
 static void commit_finish(struct commit *commit)
@@ -74,7 +80,7 @@ static void commit_finish(struct commit *commit)
 	list_init(&done);
 	list_move_all(&done, &commit->committing);
 	while ((node = list_pop(&done)) != NULL)
-		request_progress(container_of(node, struct device_request, wait), result);
+		commit_tell(container_of(node, struct device_commit_waiter, node), result);
 	if (commit->state != COMMIT_IDLE)
 		return;
 	if (commit->wanted || !list_empty(&commit->waiting))
@@ -213,9 +219,9 @@ void commit_dirty(struct commit *commit, uint32_t v)
 		commit_arm(commit);
 }
 
-void commit_request(struct commit *commit, struct device_request *request)
+void commit_wait(struct commit *commit, struct device_commit_waiter *waiter)
 {
-	list_push_back(&commit->waiting, &request->wait);
+	list_push_back(&commit->waiting, &waiter->node);
 	if (commit->state == COMMIT_IDLE)
 		commit_start(commit);
 }

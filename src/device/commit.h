@@ -15,7 +15,7 @@
 #define COMMIT_HEAD 64   /* the longest header in front of an index */
 
 struct device;
-struct device_request;
+struct device_commit_waiter;
 struct writer;
 
 struct commit_page {
@@ -28,8 +28,8 @@ struct commit {
 	struct device *device;
 	unsigned state;
 	struct bitmap dirty;     /* index pages whose entries changed in the map since they were last written */
-	struct list waiting;     /* requests that came while a commit was under way */
-	struct list committing;  /* requests this commit is for */
+	struct list waiting;     /* those that came while a commit was under way */
+	struct list committing;  /* those this commit is for */
 	struct loop_timer timer; /* bounds how long an index page stays dirty without a flush */
 	uint64_t written, synced, syncing; /* counts of finished changes to the top's file */
 	uint64_t sweep;                    /* next index page to look at */
@@ -48,8 +48,8 @@ void commit_fini(struct commit *commit);
 /* The map entry of virtual cluster v has changed. */
 void commit_dirty(struct commit *commit, uint32_t v);
 
-/* The request is done (its `done` is called) when everything finished before now is durable. */
-void commit_request(struct commit *commit, struct device_request *request);
+/* Calls waiter->done when everything finished before now is durable. May do so at once. */
+void commit_wait(struct commit *commit, struct device_commit_waiter *waiter);
 
 /* Starts a commit that nobody waits for, unless one is under way. */
 void commit_kick(struct commit *commit);

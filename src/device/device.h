@@ -24,6 +24,7 @@
 
 struct device;
 struct loop;
+struct writer;
 
 #define DEVICE_MAX_LEVELS 127
 
@@ -62,14 +63,21 @@ struct device_change {
 	bool busy;
 	unsigned step;
 	struct device_lock lock;
-	uint32_t first;      /* virtual cluster */
-	uint32_t count;      /* clusters */
-	uint32_t cluster;    /* file cluster in the top */
-	uint64_t start, end; /* bytes of the device that the request covers */
-	uint64_t chunk;      /* copy-on-write: byte inside the cluster that is copied next */
+	struct writer *writer; /* of the delta that maps the clusters, or will */
+	uint32_t first;        /* virtual cluster */
+	uint32_t count;        /* clusters */
+	uint32_t cluster;      /* file cluster */
+	uint64_t start, end;   /* bytes of the device that the request covers */
+	uint64_t chunk;        /* copy-on-write: byte inside the cluster that is copied next */
 	uint64_t chunk_end;
 	void *buffer;
 	struct io_op op;
+};
+
+/* Somebody who wants to know when all that was written before is durable. */
+struct device_commit_waiter {
+	struct list node;
+	void (*done)(struct device_commit_waiter *waiter, int result);
 };
 
 /*
@@ -94,7 +102,9 @@ struct device_request {
 	int result;
 	bool running; /* inside request_continue() */
 	bool waiting;
-	bool committing; /* the data is written; FUA waits for the commit */
+	bool committing;                    /* the data is written; FUA and flush wait for commits */
+	unsigned commits;                   /* writers that are still to commit for it */
+	struct device_commit_waiter waiter; /* in the commit of one writer */
 	struct device_piece pieces[DEVICE_REQUEST_PIECES];
 	struct device_change change;
 };

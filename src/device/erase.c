@@ -32,11 +32,11 @@ static void release_punched(struct io_op *op, int result)
 
 	if (stall_op(dev, op, result))
 		return;
-	dev->writer->commit.written++;
+	device_written(dev);
 	for (uint32_t i = 0; i < change->count; i++)
-		alloc_free(&dev->writer->alloc, change->cluster + i, !result);
-	if (dev->writer->alloc.freed.set >= RELEASE_KICK)
-		commit_kick(&dev->writer->commit);
+		alloc_free(&change->writer->alloc, change->cluster + i, !result);
+	if (change->writer->alloc.freed.set >= RELEASE_KICK)
+		commit_kick(&change->writer->commit);
 	change->busy = false;
 	/* The range reads as zeros whether or not its blocks could be given back. */
 	request_progress(request, 0);
@@ -50,11 +50,13 @@ static void release_unmap(struct device_request *request)
 
 	for (uint32_t i = 0; i < change->count; i++) {
 		map_clear(&dev->map, change->first + i);
-		commit_dirty(&dev->writer->commit, change->first + i);
+		if (change->writer->index)
+			change->writer->index[change->first + i] = 0;
+		commit_dirty(&change->writer->commit, change->first + i);
 	}
 	op->kind = IO_PUNCH;
-	op->file = dev->top->file;
-	op->offset = geometry_offset(&dev->top->geometry, change->cluster);
+	op->file = change->writer->delta->file;
+	op->offset = geometry_offset(&change->writer->delta->geometry, change->cluster);
 	op->length = (uint64_t)change->count * dev->cluster;
 	op->done = release_punched;
 	device_io(dev, op);
@@ -94,8 +96,8 @@ static uint32_t release_extent(const struct device_request *request, uint32_t v)
 	uint32_t run = map_run(&dev->map, v, max);
 	uint32_t n = 1;
 
-	while (n < run && device_can_unmap(dev, v + n) && device_cluster_end(dev, v + n) <= end &&
-	       !lock_conflict(dev, v + n, v + n, false))
+	while (n < run && device_writer(dev, v + n) == device_writer(dev, v) && device_can_unmap(dev, v + n) &&
+	       device_cluster_end(dev, v + n) <= end && !lock_conflict(dev, v + n, v + n, false))
 		n++;
 	return n;
 }
@@ -105,6 +107,7 @@ static void release_begin(struct device_request *request, uint32_t v)
 	struct device *dev = request->device;
 	struct device_change *change = &request->change;
 
+	change->writer = device_writer(dev, v);
 	change->first = v;
 	change->count = release_extent(request, v);
 	change->cluster = dev->map.cluster[v];
@@ -124,7 +127,7 @@ static bool erase_in_place(struct device_request *request, uint32_t v)
 
 	if (!piece)
 		return false;
-	if (dev->top->format->has_index)
+	if (device_writer(dev, v)->delta->format->has_index)
 		end = min_u64(end, device_cluster_end(dev, v));
 	request_start_piece(request, piece, IO_PUNCH, end);
 	return true;
@@ -146,7 +149,7 @@ bool erase_advance(struct device_request *request)
 		request->cursor = request_run_end(request, v);
 		return true;
 	}
-	if (!map_in(&dev->map, v, device_top_level(dev)))
+	if (!map_in(&dev->map, v, device_writer(dev, v)->level))
 		return write_change(request);
 	if (!whole || !device_can_unmap(dev, v))
 		return erase_in_place(request, v);

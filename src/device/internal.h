@@ -35,6 +35,8 @@ struct device {
 
 	struct map map;
 	struct writer *writer; /* of the top */
+	struct writer *under; /* a merge of the top writes to this delta, and so do requests below under_end; or NULL */
+	uint32_t under_end;   /* virtual cluster */
 
 	struct device_push *push; /* a new top is on its way */
 	struct list gate;         /* requests that wait until it is there */
@@ -73,10 +75,25 @@ static inline unsigned device_top_level(const struct device *dev)
 	return dev->nlevels - 1;
 }
 
-/* Whether the top can give a cluster back by removing its entry: a format with an index, and nothing below. */
+/* Whether clusters of `from` can be cloned into `to`, as far as is known. */
+static inline bool delta_can_clone(const struct delta *to, const struct delta *from)
+{
+	uint32_t block = to->file->block;
+
+	return to->file->can_clone && from->file->ops == to->file->ops && to->geometry.cluster % block == 0 &&
+	       to->geometry.base % block == 0 && from->geometry.base % block == 0;
+}
+
+/* Who writes to virtual cluster v. */
+static inline struct writer *device_writer(const struct device *dev, uint32_t v)
+{
+	return v < dev->under_end ? dev->under : dev->writer;
+}
+
+/* Whether its writer can give cluster v back by removing the entry: a format with an index, and nothing below. */
 static inline bool device_can_unmap(const struct device *dev, uint32_t v)
 {
-	return dev->top->format->has_index && !bitmap_test(&dev->map.below, v);
+	return device_writer(dev, v)->delta->format->has_index && !bitmap_test(&dev->map.below, v);
 }
 
 /* One past the last byte of virtual cluster v. */
@@ -97,6 +114,9 @@ void device_event(struct device *dev, enum device_event event);
 void device_abort(struct device *dev);
 /* device.c: a request is over; goes on with closing when it was the last. */
 void device_check_close(struct device *dev);
+
+/* request.c: a file of a writer has changed. */
+void device_written(struct device *dev);
 
 /* Counts and starts an operation. */
 void device_io(struct device *dev, struct io_op *op);

@@ -39,14 +39,39 @@ static void request_last(struct device *dev)
 	device_check_close(dev);
 }
 
+static void request_committed(struct device_commit_waiter *waiter, int result)
+{
+	struct device_request *request = container_of(waiter, struct device_request, waiter);
+
+	request_progress(request, result);
+}
+
+/* Makes the next writer durable for a flush or a FUA. */
+static void request_commit(struct device_request *request)
+{
+	struct device *dev = request->device;
+	struct writer *writer = --request->commits && dev->under ? dev->under : dev->writer;
+
+	request->pending++;
+	request->waiter.done = request_committed;
+	commit_wait(&writer->commit, &request->waiter);
+}
+
+static bool request_wants_commit(const struct device_request *request)
+{
+	return request->kind == DEVICE_FLUSH || (request->flags & DEVICE_FUA && request_changes_data(request));
+}
+
 static void request_finish(struct device_request *request)
 {
 	struct device *dev = request->device;
 
-	if (request->flags & DEVICE_FUA && !request->result && !request->committing && request_changes_data(request)) {
+	if (request_wants_commit(request) && !request->committing) {
 		request->committing = true;
-		request->pending = 1;
-		commit_request(&dev->writer->commit, request);
+		request->commits = dev->under ? 2 : 1;
+	}
+	if (!request->result && request->commits) {
+		request_commit(request);
 		return;
 	}
 	list_remove(&request->node);
@@ -54,6 +79,14 @@ static void request_finish(struct device_request *request)
 		request_last(dev);
 	dev->stats.bio_errors += !!request->result;
 	request->done(request, request->result);
+}
+
+/* Something was written to a delta. With two writers both have a look: a sync too many is cheap. */
+void device_written(struct device *dev)
+{
+	dev->writer->commit.written++;
+	if (dev->under)
+		dev->under->commit.written++;
 }
 
 static void piece_done(struct io_op *op, int result)
@@ -66,7 +99,7 @@ static void piece_done(struct io_op *op, int result)
 		return;
 	piece->busy = false;
 	if (op->kind != IO_READ)
-		dev->writer->commit.written++;
+		device_written(dev);
 	request_progress(request, result);
 	if (!list_empty(&dev->drainers))
 		erase_drained(dev);
@@ -151,7 +184,7 @@ static bool write_advance(struct device_request *request)
 		lock_wait(request, lock);
 		return false;
 	}
-	if (!map_in(&dev->map, v, device_top_level(dev)))
+	if (!map_in(&dev->map, v, device_writer(dev, v)->level))
 		return write_change(request);
 	piece = request_piece(request);
 	if (!piece)
@@ -229,6 +262,7 @@ void request_submit(struct device *dev, struct device_request *request)
 	request->running = false;
 	request->waiting = false;
 	request->committing = false;
+	request->commits = 0;
 	request->change.busy = false;
 	for (unsigned i = 0; i < DEVICE_REQUEST_PIECES; i++)
 		request->pieces[i].busy = false;
@@ -237,13 +271,8 @@ void request_submit(struct device *dev, struct device_request *request)
 	submit_stats(&dev->stats, request);
 	if (dev->read_only && request_changes_data(request))
 		request->result = -EROFS;
-	if (request->kind == DEVICE_FLUSH) {
+	if (request->kind == DEVICE_FLUSH)
 		request->length = 0;
-		request->cursor = request->offset;
-		request->pending = 1;
-		commit_request(&dev->writer->commit, request);
-		return;
-	}
 	request_continue(request);
 }
 

@@ -23,8 +23,6 @@
 #include "device/internal.h"
 
 #define CHANGE_MAX_CLUSTERS 1024
-#define EXTEND_BYTES (UINT64_C(64) << 20)
-#define EXTEND_CLUSTERS 16
 
 enum change_step { CHANGE_CLEAN, CHANGE_CLONE, CHANGE_READ, CHANGE_FILL, CHANGE_DATA, CHANGE_PUBLISH };
 
@@ -60,6 +58,7 @@ static uint32_t change_extent(const struct device_request *request, uint32_t v)
 {
 	const struct device *dev = request->device;
 	uint64_t end = request->offset + request->length;
+	const struct writer *writer = device_writer(dev, v);
 	uint32_t last = (uint32_t)((end - 1) / dev->cluster);
 	uint32_t n = 1;
 
@@ -67,7 +66,8 @@ static uint32_t change_extent(const struct device_request *request, uint32_t v)
 		uint32_t next = v + n;
 		bool below = dev->map.cluster[next] != 0;
 
-		if (map_in(&dev->map, next, device_top_level(dev)) || lock_conflict(dev, next, next, false))
+		if (device_writer(dev, next) != writer || map_in(&dev->map, next, writer->level) ||
+		    lock_conflict(dev, next, next, false))
 			break;
 		if (below && !change_covers(request, next))
 			break;
@@ -78,49 +78,16 @@ static uint32_t change_extent(const struct device_request *request, uint32_t v)
 	return n;
 }
 
-/* Makes the file long enough for clusters up to `end`, in steps large enough to be rare. The new part is a hole. */
-static int change_extend(struct device *dev, uint64_t end)
-{
-	uint64_t step = max_u64(EXTEND_CLUSTERS, EXTEND_BYTES / dev->cluster);
-	uint64_t want;
-	int r;
-
-	if (end <= dev->writer->alloc.file)
-		return 0;
-	want = min_u64(dev->writer->alloc.limit, round_up(end, step));
-	r = io_truncate(dev->top->file, (uint64_t)dev->top->geometry.base + want * dev->cluster);
-	if (r)
-		return r;
-	dev->writer->alloc.file = want;
-	dev->writer->commit.written++;
-	return 0;
-}
-
-/* Chooses file clusters for the change. */
-static int change_allocate(struct device *dev, struct device_change *change)
-{
-	int r;
-
-	change->count = alloc_take(&dev->writer->alloc, change->count, &change->cluster);
-	if (!change->count) {
-		/* What was freed lately comes back with a commit. */
-		commit_kick(&dev->writer->commit);
-		return -ENOSPC;
-	}
-	r = change_extend(dev, (uint64_t)change->cluster + change->count);
-	if (r)
-		alloc_untake(&dev->writer->alloc, change->cluster, change->count);
-	return r;
-}
-
 static void change_publish(struct device_request *request)
 {
 	struct device *dev = request->device;
 	struct device_change *change = &request->change;
 
 	for (uint32_t i = 0; i < change->count; i++) {
-		map_cover(&dev->map, change->first + i, device_top_level(dev), change->cluster + i);
-		commit_dirty(&dev->writer->commit, change->first + i);
+		map_cover(&dev->map, change->first + i, change->writer->level, change->cluster + i);
+		if (change->writer->index)
+			change->writer->index[change->first + i] = change->cluster + i;
+		commit_dirty(&change->writer->commit, change->first + i);
 	}
 }
 
@@ -143,7 +110,7 @@ static void change_end(struct device_request *request, int result)
 	struct device_change *change = &request->change;
 
 	if (result)
-		alloc_untake(&dev->writer->alloc, change->cluster, change->count);
+		alloc_untake(&change->writer->alloc, change->cluster, change->count);
 	else
 		change_publish(request);
 	change_put_buffer(dev, change);
@@ -158,7 +125,7 @@ static void change_io(struct device_request *request, enum io_kind kind, uint64_
 	struct io_op *op = &request->change.op;
 
 	op->kind = kind;
-	op->file = dev->top->file;
+	op->file = request->change.writer->delta->file;
 	op->offset = offset;
 	op->length = length;
 	device_io(dev, op);
@@ -167,7 +134,7 @@ static void change_io(struct device_request *request, enum io_kind kind, uint64_
 /* The file cluster of the top that this change is about starts here. */
 static uint64_t change_offset(const struct device_request *request)
 {
-	return geometry_offset(&request->device->top->geometry, request->change.cluster);
+	return geometry_offset(&request->change.writer->delta->geometry, request->change.cluster);
 }
 
 /* Reads the next chunk of the lower cluster, when there is a buffer for it. */
@@ -216,7 +183,7 @@ static void change_merge(struct device_request *request)
 static void change_fill(struct device_request *request)
 {
 	struct device_change *change = &request->change;
-	uint64_t block = max_u64(request->device->top->file->block, SECTOR);
+	uint64_t block = max_u64(change->writer->delta->file->block, SECTOR);
 	uint64_t len = change->chunk_end - change->chunk;
 	uint64_t start = 0;
 	char *buffer = change->buffer;
@@ -300,11 +267,8 @@ static bool change_copies(const struct device_request *request)
 static bool change_can_clone(const struct device_request *request)
 {
 	const struct device *dev = request->device;
-	const struct delta *lower = &dev->levels[dev->map.level[request->change.first]];
 
-	return dev->top->file->can_clone && lower->file->ops == dev->top->file->ops &&
-	       dev->cluster % dev->top->file->block == 0 && dev->top->geometry.base % dev->top->file->block == 0 &&
-	       lower->geometry.base % dev->top->file->block == 0;
+	return delta_can_clone(request->change.writer->delta, &dev->levels[dev->map.level[request->change.first]]);
 }
 
 /* The first step after the new clusters are clean. */
@@ -317,10 +281,10 @@ static enum change_step change_first_step(const struct device_request *request)
 }
 
 /* Whether the file system cannot clone this range, and so has not touched it. Any other failure may have cloned a part. */
-static bool change_clone_refused(struct device *dev, int result)
+static bool change_clone_refused(const struct device_change *change, int result)
 {
 	if (result == -EOPNOTSUPP || result == -EXDEV)
-		dev->top->file->can_clone = false;
+		change->writer->delta->file->can_clone = false;
 	return result == -EOPNOTSUPP || result == -EXDEV || result == -EINVAL;
 }
 
@@ -333,8 +297,8 @@ static void change_done(struct io_op *op, int result)
 	if (stall_op(dev, op, result))
 		return;
 	if (op->kind != IO_READ)
-		dev->writer->commit.written++;
-	if (change->step == CHANGE_CLONE && change_clone_refused(dev, result)) {
+		device_written(dev);
+	if (change->step == CHANGE_CLONE && change_clone_refused(change, result)) {
 		change->step = CHANGE_READ;
 		change_run(request);
 		return;
@@ -345,7 +309,7 @@ static void change_done(struct io_op *op, int result)
 	}
 	switch ((enum change_step)change->step) {
 	case CHANGE_CLEAN:
-		alloc_cleaned(&dev->writer->alloc, change->cluster, change->count);
+		alloc_cleaned(&change->writer->alloc, change->cluster, change->count);
 		change->step = change_first_step(request);
 		break;
 	case CHANGE_CLONE:
@@ -392,7 +356,7 @@ static void change_begin(struct device_request *request)
 		dev->stats.bio_alloc_whole++;
 	else
 		dev->stats.bio_alloc++;
-	if (!change_overwrites(request) && alloc_stale(&dev->writer->alloc, change->cluster, change->count))
+	if (!change_overwrites(request) && alloc_stale(&change->writer->alloc, change->cluster, change->count))
 		change->step = CHANGE_CLEAN;
 	request->cursor = change->end;
 	request->pending++;
@@ -418,12 +382,14 @@ bool write_change(struct device_request *request)
 	}
 	change->first = v;
 	change->count = below && !change_covers(request, v) ? 1 : change_extent(request, v);
-	r = change_allocate(dev, change);
-	if (r) {
+	change->writer = device_writer(dev, v);
+	r = writer_allocate(change->writer, change->count, &change->cluster);
+	if (r < 0) {
 		if (!stall_request(request, r))
 			request->result = r;
 		return false;
 	}
+	change->count = (uint32_t)r;
 	change->start = request->cursor;
 	change->end = min_u64(end, device_cluster_end(dev, v + change->count - 1));
 	change_begin(request);

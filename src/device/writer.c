@@ -3,9 +3,9 @@
  * writer.c - from the first byte written to a delta to the last.
  *
  * Order of writes:
- *  start   1. the delta is marked in use, synced, which also tells everybody that a dirty bitmap in it is out of date;
- *          2. a dirty bitmap is rewritten so that it says that everything changed, synced; or the header stops naming an
- *             extension of which nothing is left; only then
+ *  start   1. the delta is marked in use by a header that names no format extension, synced;
+ *          2. a dirty bitmap is rewritten so that it says that everything changed, synced, and only then named again, synced: it is
+ *             never seen half rewritten, and a power cut in between costs the bitmap, not the image; only then
  *          3. clusters at the end of the file that no entry names (left by a crash, or preallocated by another program)
  *             are cut off.
  *  finish  after a commit with nothing in flight:
@@ -26,6 +26,8 @@
 #include "format/extension.h"
 
 #define FLAG_EMPTY 1u /* CIF_Empty */
+#define EXTEND_BYTES (UINT64_C(64) << 20)
+#define EXTEND_CLUSTERS 16
 
 uint32_t writer_extension_cluster(const struct writer *writer)
 {
@@ -76,27 +78,25 @@ int writer_cut_tail(struct writer *writer)
 	return 0;
 }
 
-/* Settles the format extension before the first write: see format/extension.h. */
-static int writer_spend_extension(struct writer *writer)
+/* Rewrites the format extension, which the header does not name at this moment: see format/extension.h. */
+static int writer_spend_extension(struct writer *writer, uint64_t extension)
 {
 	struct geometry *g = &writer->delta->geometry;
-	uint8_t *cluster;
+	uint8_t *cluster = io_buffer_new(g->cluster);
 	uint32_t k;
 	int r;
 
-	if (!g->extension)
-		return 0;
-	k = writer_extension_cluster(writer);
-	cluster = io_buffer_new(g->cluster);
 	if (!cluster)
 		return -ENOMEM;
-	r = io_pread(writer->delta->file, cluster, g->cluster, g->extension);
+	g->extension = extension;
+	k = writer_extension_cluster(writer);
+	r = io_pread(writer->delta->file, cluster, g->cluster, extension);
 	if (!r && extension_spend(g, cluster)) {
-		r = io_pwrite(writer->delta->file, cluster, g->cluster, g->extension);
+		r = io_pwrite(writer->delta->file, cluster, g->cluster, extension);
 		r = r ? r : io_sync(writer->delta->file);
+		r = r ? r : writer_write_head(writer, FORMAT_IN_USE);
 	} else if (!r) {
 		alloc_untake(&writer->alloc, k, 1);
-		r = writer_write_head(writer, FORMAT_IN_USE);
 	}
 	io_buffer_free(cluster, g->cluster);
 	return r;
@@ -117,8 +117,56 @@ int writer_check(const struct delta *delta, struct ploop_error *err)
 	return 0;
 }
 
+/* Makes the file long enough for clusters up to `end`, in steps large enough to be rare. The new part is a hole. */
+static int writer_extend(struct writer *writer, uint64_t end)
+{
+	const struct geometry *g = &writer->delta->geometry;
+	uint64_t step = max_u64(EXTEND_CLUSTERS, EXTEND_BYTES / g->cluster);
+	uint64_t want;
+	int r;
+
+	if (end <= writer->alloc.file)
+		return 0;
+	want = min_u64(writer->alloc.limit, round_up(end, step));
+	r = io_truncate(writer->delta->file, (uint64_t)g->base + want * g->cluster);
+	if (r)
+		return r;
+	writer->alloc.file = want;
+	writer->commit.written++;
+	return 0;
+}
+
+/* Chooses file clusters: up to `count` in a row. Returns how many, or a negative errno. */
+int writer_allocate(struct writer *writer, uint32_t count, uint32_t *ret)
+{
+	int r;
+
+	count = alloc_take(&writer->alloc, count, ret);
+	if (!count) {
+		/* What was freed lately comes back with a commit. */
+		commit_kick(&writer->commit);
+		return -ENOSPC;
+	}
+	r = writer_extend(writer, (uint64_t)*ret + count);
+	if (r) {
+		alloc_untake(&writer->alloc, *ret, count);
+		return r;
+	}
+	return (int)count;
+}
+
+uint32_t writer_entry(const struct writer *writer, uint32_t v)
+{
+	const struct map *map = &writer->device->map;
+
+	if (writer->index)
+		return writer->index[v];
+	return map_in(map, v, writer->level) ? map->cluster[v] : 0;
+}
+
 int writer_start(struct writer *writer, struct ploop_error *err)
 {
+	uint64_t extension;
 	int r;
 
 	/* What a process that died left in the cache of the disk is seen, so that the first flush must make it durable. With
@@ -126,9 +174,11 @@ int writer_start(struct writer *writer, struct ploop_error *err)
 	writer->commit.written++;
 	if (!writer->delta->format->has_index)
 		return 0;
+	extension = writer->delta->geometry.extension;
+	writer->delta->geometry.extension = 0;
 	r = writer_write_head(writer, FORMAT_IN_USE);
-	if (!r)
-		r = writer_spend_extension(writer);
+	if (!r && extension)
+		r = writer_spend_extension(writer, extension);
 	if (!r)
 		r = writer_cut_tail(writer);
 	if (r)

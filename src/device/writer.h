@@ -17,6 +17,9 @@ struct writer {
 	struct device *device;
 	struct delta *delta; /* in device->levels */
 	unsigned level;
+	/* The whole index of a delta that others lie over (a merge writes to it): the map knows only what is not covered. NULL for
+	 * the top, whose index the map knows whole. */
+	uint32_t *index;
 	struct alloc alloc;
 	struct commit commit;
 };
@@ -29,6 +32,13 @@ void writer_free(struct writer *writer); /* NULL is accepted */
 
 /* Makes the map of free clusters for a file of `file` clusters; what the index names is claimed by the caller. */
 int writer_init_alloc(struct writer *writer, uint64_t file);
+
+/* Chooses up to `count` free file clusters in a row, first in *ret, and makes the file long enough. Returns how many, or a
+ * negative errno. They may hold old data: alloc_stale(). */
+int writer_allocate(struct writer *writer, uint32_t count, uint32_t *ret);
+
+/* The file cluster that this delta maps v to; 0 none. */
+uint32_t writer_entry(const struct writer *writer, uint32_t v);
 
 /* Before the first and after the last write; the order is in writer.c. Both block. */
 int writer_start(struct writer *writer, struct ploop_error *err);
