@@ -11,6 +11,10 @@
  *
  * The ring belongs to the thread that first waits (the kernel's SINGLE_ISSUER), not to the one that makes the loop: a daemon
  * may fork in between.
+ *
+ * To sleep and be woken takes longer than many a disk takes to answer. Where most of the last waits were that short, the
+ * next one first looks for a while whether something has come (two words of memory, no system call), and sleeps only then.
+ * One long sleep ends it, so that an idle loop costs nothing; so does finding out that others want this CPU.
  */
 #include <errno.h>
 #include <liburing.h>
@@ -34,6 +38,9 @@ struct uring_loop {
 	struct loop loop;
 	struct io_uring ring;
 	bool enabled;
+	bool can_spin; /* the kernel shows pending work in memory, and there is another CPU to do the rest */
+	int score;           /* how well waiting awake would have paid lately; SPIN_SCORE and more: do it */
+	uint64_t rest_until; /* others want the CPU: not before then */
 	struct list free;
 	struct list wanting; /* slots that want an entry: ADD, REMOVE */
 	struct slot slots[LOOP_WATCHES];
@@ -41,6 +48,13 @@ struct uring_loop {
 
 #define SLOT_TAG UINT64_C(1)
 #define REAP_BATCH 64
+#define SPIN_NS UINT64_C(50000)
+#define SPIN_LOOKS 32 /* between two looks at the clock */
+#define SPIN_SCORE 8
+#define SPIN_SCORE_MAX 16
+#define SPIN_MISS 4 /* what a vain spin costs, in hits */
+#define SPIN_PREEMPTED_NS UINT64_C(20000) /* so long between two looks at the clock: somebody else ran here */
+#define SPIN_REST_NS UINT64_C(50000000)
 
 static const struct loop_ops loop_uring_ops;
 
@@ -129,15 +143,79 @@ static unsigned uring_reap(struct uring_loop *self)
 	return n;
 }
 
-static int uring_enter(struct uring_loop *self, uint64_t timeout)
+static bool uring_pending(struct uring_loop *self)
+{
+	return io_uring_cq_ready(&self->ring) ||
+	       IO_URING_READ_ONCE(*self->ring.sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
+}
+
+static void uring_relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#endif
+}
+
+static void uring_score(struct uring_loop *self, int by)
+{
+	self->score += by;
+	if (self->score > SPIN_SCORE_MAX)
+		self->score = SPIN_SCORE_MAX;
+	if (self->score < 0)
+		self->score = 0;
+}
+
+/* True when something has come. */
+static bool uring_spin(struct uring_loop *self, uint64_t now, uint64_t timeout)
+{
+	uint64_t end = now + (timeout < SPIN_NS ? timeout : SPIN_NS), last;
+
+	do {
+		for (unsigned i = 0; i < SPIN_LOOKS; i++) {
+			if (uring_pending(self)) {
+				uring_score(self, 1);
+				return true;
+			}
+			uring_relax();
+		}
+		last = now;
+		now = loop_monotonic(&self->loop);
+	} while (now < end);
+	uring_score(self, -SPIN_MISS);
+	if (now - last > SPIN_PREEMPTED_NS)
+		self->rest_until = now + SPIN_REST_NS;
+	return false;
+}
+
+static int uring_sleep(struct uring_loop *self, uint64_t timeout)
 {
 	struct timespec time = loop_timespec(timeout);
 	struct __kernel_timespec ts = { .tv_sec = time.tv_sec, .tv_nsec = time.tv_nsec };
 	struct io_uring_cqe *cqe;
 
+	return io_uring_submit_and_wait_timeout(&self->ring, &cqe, 1, timeout == UINT64_MAX ? NULL : &ts, NULL);
+}
+
+/* Submits, and waits when there is nothing to do. */
+static int uring_enter(struct uring_loop *self, uint64_t timeout)
+{
+	uint64_t start;
+	int r;
+
 	if (!timeout)
 		return io_uring_submit_and_get_events(&self->ring);
-	return io_uring_submit_and_wait_timeout(&self->ring, &cqe, 1, timeout == UINT64_MAX ? NULL : &ts, NULL);
+	if (!self->can_spin)
+		return uring_sleep(self, timeout);
+	start = loop_monotonic(&self->loop);
+	if (self->score >= SPIN_SCORE && start >= self->rest_until) {
+		r = io_uring_submit(&self->ring);
+		if (r < 0 || uring_spin(self, start, timeout))
+			return io_uring_cq_ready(&self->ring) ? 0 : io_uring_get_events(&self->ring);
+		return uring_sleep(self, timeout);
+	}
+	r = uring_sleep(self, timeout);
+	uring_score(self, loop_monotonic(&self->loop) - start < SPIN_NS ? 1 : -SPIN_MISS);
+	return r;
 }
 
 /* From now on the ring is this thread's. A system call of its own: the library does not export one in all versions. */
@@ -229,8 +307,9 @@ static const struct loop_ops loop_uring_ops = {
 static int uring_setup(struct io_uring *ring, unsigned entries)
 {
 	static const unsigned tries[] = {
-		IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
-		IORING_SETUP_R_DISABLED | IORING_SETUP_COOP_TASKRUN,
+		IORING_SETUP_R_DISABLED | IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+			IORING_SETUP_TASKRUN_FLAG,
+		IORING_SETUP_R_DISABLED | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
 		IORING_SETUP_R_DISABLED,
 	};
 	int r = -EINVAL;
@@ -265,6 +344,7 @@ int loop_uring_new(unsigned depth, struct loop **ret, struct ploop_error *err)
 		return error_sys(err, r, PLOOP_EXIT_SYS, "cannot set up io_uring (see sysctl kernel.io_uring_disabled)");
 	}
 	loop_init(&self->loop, &loop_uring_ops);
+	self->can_spin = self->ring.flags & IORING_SETUP_TASKRUN_FLAG && sysconf(_SC_NPROCESSORS_ONLN) > 1;
 	list_init(&self->free);
 	list_init(&self->wanting);
 	for (unsigned i = 0; i < LOOP_WATCHES; i++)
