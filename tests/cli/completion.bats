@@ -33,3 +33,30 @@ complete_words() {
 	run complete_words ploop version di
 	[ "$output" = disk.hds ]
 }
+
+@test "snapshots of the descriptor on the line" {
+	require qemu-img
+	qemu-img create -q -f parallels disk.hds 64m
+	ploop restore-descriptor . disk.hds
+	run complete_words ploop mount DiskDescriptor.xml -u ''
+	[ "$output" = '{5fbaabe3-6958-40ff-92a7-860e329aab41}' ]
+	run complete_words ploop mount --uuid = '{5f'
+	[ "$output" = '{5fbaabe3-6958-40ff-92a7-860e329aab41}' ]
+}
+
+@test "devices that are there, words, folders" {
+	require_root
+	require qemu-img
+	[ -c /dev/fuse ] || skip "no /dev/fuse"
+	qemu-img create -q -f parallels disk.hds 64m
+	export PLOOP_RUN_DIR=$PWD/run
+	device=$(ploop mount disk.hds | sed -n 's/^Adding delta dev=\([^ ]*\) .*/\1/p')
+	run complete_words ploop umount -d ''
+	ploop umount -d "$device"
+	[ "$output" = "$device" ]
+	mkdir folder
+	run complete_words ploop mount -m f
+	[ "$output" = folder ]
+	run complete_words ploop mount --format = r
+	[ "$output" = raw ]
+}
