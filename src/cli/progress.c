@@ -15,7 +15,7 @@
 #define PROGRESS_QUIET SECOND /* shorter work shows nothing */
 #define PROGRESS_INTERVAL (SECOND / 5)
 
-static const int progress_signals[] = { SIGINT, SIGTERM, SIGHUP };
+static const int progress_signals[PROGRESS_SIGNALS] = { SIGINT, SIGTERM, SIGHUP };
 static volatile sig_atomic_t progress_cancelled;
 
 static void progress_cancel(int signal)
@@ -29,12 +29,22 @@ static void progress_cancel(int signal)
 	(void)ignored;
 }
 
-static void progress_handle(void (*handler)(int))
+/* A signal that is ignored, as by nohup, stays so. */
+static void progress_catch(struct progress *progress)
 {
-	struct sigaction action = { .sa_handler = handler, .sa_flags = SA_RESTART };
+	const struct sigaction action = { .sa_handler = progress_cancel, .sa_flags = SA_RESTART };
 
-	for (unsigned i = 0; i < sizeof(progress_signals) / sizeof(progress_signals[0]); i++)
-		sigaction(progress_signals[i], &action, NULL);
+	for (unsigned i = 0; i < PROGRESS_SIGNALS; i++) {
+		sigaction(progress_signals[i], NULL, &progress->before[i]);
+		if (progress->before[i].sa_handler != SIG_IGN)
+			sigaction(progress_signals[i], &action, NULL);
+	}
+}
+
+static void progress_release(const struct progress *progress)
+{
+	for (unsigned i = 0; i < PROGRESS_SIGNALS; i++)
+		sigaction(progress_signals[i], &progress->before[i], NULL);
 }
 
 static uint64_t now_ns(void)
@@ -62,7 +72,7 @@ void progress_start(struct progress *progress, enum progress_mode mode)
 {
 	*progress = (struct progress){ .mode = mode, .started = now_ns(), .on_terminal = isatty(STDERR_FILENO) };
 	progress_cancelled = 0;
-	progress_handle(progress_cancel);
+	progress_catch(progress);
 }
 
 void progress_end(struct progress *progress)
@@ -70,7 +80,7 @@ void progress_end(struct progress *progress)
 	if (progress->line)
 		fprintf(stderr, "\r\033[K");
 	progress->line = false;
-	progress_handle(SIG_DFL);
+	progress_release(progress);
 }
 
 static void progress_print_json(const char *stage, uint64_t done, uint64_t total)

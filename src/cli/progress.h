@@ -12,6 +12,7 @@
 #ifndef CLI_PROGRESS_H
 #define CLI_PROGRESS_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -23,11 +24,14 @@ enum progress_mode {
 	PROGRESS_NONE,
 };
 
+#define PROGRESS_SIGNALS 3
+
 struct progress {
 	enum progress_mode mode;
 	uint64_t started, printed; /* ns */
 	bool on_terminal;
 	bool line; /* a line that must be ended is on the terminal */
+	struct sigaction before[PROGRESS_SIGNALS];
 };
 
 /* The argument of --progress. */
