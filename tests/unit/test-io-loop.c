@@ -105,13 +105,13 @@ static void test_timers(void **state)
 
 	(void)state;
 	loop_timer_set(loop, &d.timer, 1);
-	loop_timer_set(loop, &b.timer, 10 * MS);
-	loop_timer_set(loop, &c.timer, 10 * MS + 100);
+	loop_timer_set(loop, &b.timer, 100 * MS);
+	loop_timer_set(loop, &c.timer, 100 * MS + 100);
 	loop_timer_set(loop, &a.timer, 5 * MS);
-	loop_timer_set(loop, &d.timer, 20 * MS);
+	loop_timer_set(loop, &d.timer, 150 * MS);
 	assert_int_equal(loop_run(loop), 0);
 	assert_string_equal(order, "aaabd");
-	assert_true(loop_now(loop) - start >= 20 * MS);
+	assert_true(loop_now(loop) - start >= 150 * MS);
 	assert_true(loop_now(loop) - start < 2000 * MS);
 }
 
