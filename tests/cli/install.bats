@@ -25,7 +25,7 @@ example() {
 
 @test "everything is in its place" {
 	cd "$prefix"
-	for file in sbin/ploop sbin/ploopd include/ploop/ploop.h share/bash-completion/completions/ploop \
+	for file in sbin/ploop sbin/ploopd sbin/mount.ploop sbin/umount.ploop include/ploop/ploop.h share/bash-completion/completions/ploop \
 		share/man/man8/ploop.8 share/man/man8/ploopd.8; do
 		[ -s $file ] || { echo "no $file" >&2; false; }
 	done
@@ -43,6 +43,19 @@ example() {
 		return
 	done
 	skip "no C++ compiler"
+}
+
+@test "examples/create: a disk that is sound" {
+	require qemu-img
+	example create
+	run ./create 209715200 disk.hds
+	status_is 0
+	output_has "disk.hds: ploop1 version 2, 209715200 bytes in clusters of 1048576"
+	qemu-img check -f parallels disk.hds
+	run ./create 209715200 disk.hds
+	status_is 38
+	output_is_one_line
+	output_has "File exists"
 }
 
 @test "examples/read: a raw copy of a stack, equal to what QEMU reads" {
