@@ -74,10 +74,12 @@ int rundir_path(const char *name, const char *file, char ret[PATH_MAX])
 	return n < 0 || n >= PATH_MAX ? -ENAMETOOLONG : 0;
 }
 
-static int make_base(struct ploop_error *err)
+int rundir_prepare(struct ploop_error *err)
 {
 	char path[PATH_MAX];
 
+	if (rundir_base()[0] != '/' || rundir_dev()[0] != '/')
+		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM, "PLOOP_RUN_DIR and PLOOP_DEV_DIR must be absolute paths");
 	/* Parents too: /run itself is there, but a test may name a fresh folder. */
 	for (const char *p = rundir_base() + 1;; p++) {
 		size_t len = (size_t)(p - rundir_base());
@@ -101,7 +103,7 @@ static int take_lock(int *ret, struct ploop_error *err)
 	_close_ int fd = -EBADF;
 	int r;
 
-	r = make_base(err);
+	r = rundir_prepare(err);
 	if (r < 0)
 		return r;
 	r = rundir_path("lock", "", path);

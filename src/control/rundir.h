@@ -34,6 +34,9 @@ unsigned rundir_number(const char *name);
 /* Takes the name out of "/dev/ploop0", "/dev/ploop0p1", "ploop0". -EINVAL when it is none. */
 int rundir_name_of(const char *device, char ret[RUNDIR_NAME]);
 
+/* Makes the folder of all run directories. */
+int rundir_prepare(struct ploop_error *err);
+
 /* The path of `file` of a device, "" for the directory itself. */
 int rundir_path(const char *name, const char *file, char ret[PATH_MAX]);
 

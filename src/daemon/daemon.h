@@ -44,6 +44,7 @@ enum daemon_phase {
 
 struct daemon {
 	enum daemon_phase phase;
+	int refuge; /* see self_find_root() */
 	struct loop *loop;
 	struct open_request request;
 	char name[RUNDIR_NAME];

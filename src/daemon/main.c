@@ -163,7 +163,8 @@ int main(int argc, char **argv)
 	if (r == 0 && (!foreground || daemon.request.log))
 		r = open_log(daemon.request.log, &err);
 	if (r == 0) {
-		self_isolate();
+		(void)rundir_prepare(NULL); /* if it fails, taking a name says why */
+		daemon.refuge = self_isolate();
 		self_protect();
 		r = serve(&daemon, &err);
 	}

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "control/message.h"
 #include "daemon/daemon.h"
+#include "daemon/self.h"
 #include "device/device.h"
 
 static uint64_t *counters(struct daemon *daemon)
@@ -124,11 +125,13 @@ static const struct {
 
 void daemon_request(void *data, struct server_peer *peer, const char *verb, struct json_object *arguments)
 {
+	struct daemon *daemon = data;
 	struct ploop_error err;
 
+	self_find_root(daemon->refuge);
 	for (unsigned i = 0; i < ARRAY_SIZE(requests); i++) {
 		if (!strcmp(requests[i].verb, verb)) {
-			requests[i].run(data, peer, arguments);
+			requests[i].run(daemon, peer, arguments);
 			return;
 		}
 	}

@@ -4,11 +4,17 @@
 #define DAEMON_SELF_H
 
 /*
- * Leaves the mount namespace of the caller for an empty one, but keeps its root folder: paths mean the same as before, also
+ * Leaves the mount namespace of the caller for one of our own, but keeps the caller's root folder: paths mean the same as before, also
  * those of file systems mounted later. So the process neither keeps a file system of anybody busy, nor is it the last user of
  * a namespace in which its own device is mounted: the unmount at the end of that would wait for the process that does it.
+ *
+ * The caller's namespace may end before we do, and all paths with it. So ours has what we need to the end under the same
+ * names: /dev, /sys, /proc, and the folders of rundir.h. Returns the root of that, for self_find_root(), or -EBADF.
  */
-void self_isolate(void);
+int self_isolate(void);
+
+/* Takes the root of our own namespace when the caller's has ended. Call it before paths are used late in life. */
+void self_find_root(int refuge);
 
 /*
  * The kernel may write dirty pages of our own device in order to give us memory: PR_SET_IO_FLUSHER keeps it from that, read back

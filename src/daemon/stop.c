@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "control/message.h"
 #include "daemon/daemon.h"
+#include "daemon/self.h"
 #include "device/device.h"
 #include "export/export.h"
 #include "image/stack.h"
@@ -122,6 +123,7 @@ void daemon_stop(struct daemon *daemon, bool force, struct server_peer *peer)
 		return;
 	}
 	loop_timer_cancel(daemon->loop, &daemon->idle_timer);
+	self_find_root(daemon->refuge);
 	daemon->phase = DAEMON_STOPPING;
 	daemon->stopper = peer;
 	daemon->export->ops->stop(daemon->export, force, export_stopped, daemon);

@@ -154,6 +154,15 @@ static int loopdev_clear(int fd, const struct loopdev_identity *identity, bool f
 	return -EBUSY;
 }
 
+/* That there is no such node is the end of the device only when sysfs says the same: our /dev may be somebody else's. */
+static bool loopdev_is_removed(const char *node)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/sys/block/%s", loopdev_base(node));
+	return !access("/sys/block", F_OK) && access(path, F_OK);
+}
+
 static int loopdev_try_detach(const char *node, const struct loopdev_identity *identity, bool force)
 {
 	/* Refused when it, or a partition of it, is mounted or otherwise claimed. */
@@ -161,6 +170,8 @@ static int loopdev_try_detach(const char *node, const struct loopdev_identity *i
 
 	if (fd < 0 && errno == EBUSY && force)
 		fd = open(node, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 && errno == ENOENT && !loopdev_is_removed(node))
+		return -ENOENT;
 	if (fd < 0)
 		return errno == ENXIO || errno == ENOENT ? 0 : -errno;
 	return loopdev_clear(fd, identity, force);

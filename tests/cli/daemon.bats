@@ -74,7 +74,9 @@ hello='{"id":0,"verb":"hello","protocol":1}'
 	timeout 20 unshare -m sh -c 'mount -t tmpfs none /run/mount && ploop mount -m mnt a.hds >/dev/null && echo inside >mnt/file'
 	is_not_mounted mnt
 	[ "$(ploop list | wc -l)" = 1 ]
+	node=$(node_of ploop0)
 	ploop umount a.hds
+	is_detached "$node"
 	ploop mount -m mnt a.hds
 	[ "$(cat mnt/file)" = inside ]
 }
