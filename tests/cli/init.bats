@@ -162,7 +162,7 @@ same_tree() {
 	run dumpe2fs -h part
 	output_has "Filesystem volume name:   hello"
 	output_has "Block size:               4096"
-	output_has "Inode count:              16256"
+	output_has "Inode count:              32512"
 	output_has "Errors behavior:          Remount read-only"
 	output_has "Default mount options:    user_xattr acl"
 	output_has "Maximum mount count:      -1"
@@ -423,7 +423,7 @@ fails() {
 @test "inodes: enough for a folder by themselves, an archive is told" {
 	require qemu-img
 	mkdir src
-	(cd src && touch $(seq 6000))
+	(cd src && touch $(seq 12000))
 	ploop init -s 64m --from src d.hds
 	rm d.hds DiskDescriptor.xml
 	tar -cf t.tar src
@@ -431,7 +431,7 @@ fails() {
 	status_is 24
 	output_has "no inode is left"
 	[ ! -e d.hds ]
-	ploop init -s 64m -N 7000 --from t.tar d.hds
+	ploop init -s 64m -N 14000 --from t.tar d.hds
 }
 
 @test "a broken archive leaves nothing" {
