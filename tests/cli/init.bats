@@ -298,7 +298,7 @@ same_tree() {
 
 @test "--from an archive, in all compressions and from standard input" {
 	require_root
-	require qemu-img setfattr setfacl
+	require qemu-img setfattr setfacl xz zstd
 	make_tree
 	local compression
 	tar --acls --xattrs --xattrs-include='*' --numeric-owner --format=posix -S -C src -cf t.tar .
