@@ -46,7 +46,8 @@ void disk_draw(struct disk *disk, struct prng *prng);
 /* Makes the files, and tells the oracle what the disk holds. */
 void disk_build(struct disk *disk, struct sim *sim, struct prng *prng, struct oracle *oracle);
 
-/* Opens all levels, and for writing clears the marks that a crash left below the top, as whoever opens a stack does. 0 or a negative errno with a text in disk->text. */
+/* Opens all levels, and for writing clears the marks that a crash left below the top, as whoever opens a stack does. 0 or a
+ * negative errno with a text in disk->text. */
 int disk_open(struct disk *disk, struct sim *sim, bool read_only, struct delta levels[DISK_LEVELS]);
 void disk_close(struct disk *disk, struct delta levels[DISK_LEVELS]);
 
