@@ -197,6 +197,33 @@ hello='{"id":0,"verb":"hello","protocol":1}'
 	mountpoint -q mnt
 }
 
+@test "where systemd runs: a scope of its own; without its help, as elsewhere" {
+	require unshare
+	new_image a.hds
+	mkdir bin
+	cat >bin/systemd-run <<-'EOF'
+		#!/bin/bash
+		echo "$*" >>systemd-run.log
+		[ ! -e broken ] || exit 1
+		while [[ $1 == --* ]]; do shift; done
+		exec "$@"
+	EOF
+	chmod +x bin/systemd-run
+	# shellcheck disable=SC2016
+	as_with_systemd='mount -t tmpfs none /run/systemd && mkdir /run/systemd/system && PATH=$PWD/bin:$PATH ploop -v-1 mount a.hds'
+	unshare -m bash -ec "$as_with_systemd"
+	grep -q -- "--scope .*--slice=system.slice .*/ploopd $PWD/a.hds$" systemd-run.log
+	ploop umount a.hds
+	touch broken
+	unshare -m bash -ec "$as_with_systemd"
+	[ "$(wc -l <systemd-run.log)" = 2 ]
+	ploop umount a.hds
+	PLOOP_NO_SYSTEMD=1 unshare -m bash -ec "$as_with_systemd"
+	[ "$(wc -l <systemd-run.log)" = 2 ]
+	ploop umount a.hds
+	nothing_left
+}
+
 @test "ploopd without a request, and its version" {
 	run ploopd --foreground </dev/null
 	[ "$status" -ne 0 ]
