@@ -85,6 +85,11 @@ hello='{"id":0,"verb":"hello","protocol":1}'
 	new_image a.hds
 	ploop mount a.hds
 	[ "$(stat -c %a run/ploop0)" = 700 ]
+	mkdir -p deep
+	new_image b.hds
+	PLOOP_RUN_DIR=$PWD/deep/run ploop mount b.hds -d ploop5
+	[ "$(stat -c %a deep/run)" = 755 ]
+	PLOOP_RUN_DIR=$PWD/deep/run ploop umount --all
 	[ "$(stat -c %a run/ploop0/control)" = 600 ]
 }
 
