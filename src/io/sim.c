@@ -248,6 +248,11 @@ struct sim *sim_new(uint64_t seed)
 	return sim;
 }
 
+void sim_reseed(struct sim *sim, uint64_t seed)
+{
+	prng_seed(&sim->prng, seed);
+}
+
 void sim_free(struct sim *sim)
 {
 	if (!sim)
@@ -349,6 +354,17 @@ uint64_t sim_changes(const struct sim *sim, const char *path)
 	const struct sim_inode *inode = sim_inode_find(&sim->disk, path);
 
 	return inode ? inode->changes : 0;
+}
+
+uint64_t sim_unsynced(const struct sim *sim, const char *path)
+{
+	const struct sim_inode *inode = sim_inode_find(&sim->disk, path);
+	uint64_t count = 0;
+
+	if (inode)
+		list_for_each (node, &inode->log)
+			count++;
+	return count;
 }
 
 /* 0 for a page of zeros: such a page and a hole are the same. */
@@ -480,6 +496,16 @@ static int sim_pread(struct io_file *io, void *buffer, size_t len, uint64_t offs
 	return r;
 }
 
+/* A sector is never written in part, but for the last one of all that is asked for. */
+static size_t whole_sectors(size_t part, size_t len, uint64_t offset)
+{
+	uint64_t end = round_down(offset + part, SIM_SECTOR);
+
+	if (part == len)
+		return len;
+	return end > offset ? end - offset : 0;
+}
+
 static int sim_pwrite(struct io_file *io, const void *buffer, size_t len, uint64_t offset)
 {
 	struct sim_file *file = container_of(io, struct sim_file, io);
@@ -493,7 +519,7 @@ static int sim_pwrite(struct io_file *io, const void *buffer, size_t len, uint64
 	if (offset + len > SIM_TABLE_PAGES * SIM_PAGE)
 		return -EFBIG;
 	if (r)
-		len = part_done(file->sim, len, 1);
+		len = whole_sectors(part_done(file->sim, len, 1), len, offset);
 	written = sim_inode_write(file->inode, offset, len, buffer, &made);
 	made->told = ++file->sim->sequence;
 	return r ? r : written;

@@ -34,6 +34,9 @@ struct sim *sim_new(uint64_t seed);
 /* All files must be closed. NULL is accepted. */
 void sim_free(struct sim *sim);
 
+/* From now on other things are random: so that one moment has many outcomes. */
+void sim_reseed(struct sim *sim, uint64_t seed);
+
 /* The loop belongs to the sim: it is not to be freed. */
 struct loop *sim_loop(struct sim *sim);
 
@@ -83,6 +86,8 @@ void sim_boot(struct sim *sim);
 
 /* Changes made to a file since it was created: writes, zeroing, lengths. 0 when there is no such file. */
 uint64_t sim_changes(const struct sim *sim, const char *path);
+/* Those of them that a power cut may still take. */
+uint64_t sim_unsynced(const struct sim *sim, const char *path);
 /* A number that tells contents and length apart. */
 uint64_t sim_hash(const struct sim *sim, const char *path);
 /* Unlinks a file, at once and durably. It must not be open. 0 or -ENOENT. */

@@ -165,6 +165,14 @@ static void put_tail(struct build *b, uint64_t end, bool crashed)
 		must(io_truncate(b->file, end + prng_below(b->prng, 4) * b->disk->cluster));
 }
 
+static void put_extension(struct build *b, uint8_t *head, uint64_t *end)
+{
+	le32_put(head + 44, 0x312E3276);
+	le64_put(head + 56, *end / SECTOR);
+	must(disk_put_extension(b->disk, b->file, *end, b->prng, end));
+	b->level->extension = true;
+}
+
 static void build_ploop1(struct build *b, bool top)
 {
 	const struct disk_level *level = b->level;
@@ -173,6 +181,7 @@ static void build_ploop1(struct build *b, bool top)
 	uint32_t *order = shuffled(b->prng, places);
 	uint8_t *index = sim_alloc(level->start);
 	bool crashed = top && !b->disk->odd && prng_one_in(b->prng, 4);
+	uint64_t end;
 
 	for (uint32_t v = 0; v < level->clusters && used < places; v++) {
 		uint64_t at = level->start + (uint64_t)order[used] * b->disk->cluster;
@@ -188,11 +197,14 @@ static void build_ploop1(struct build *b, bool top)
 		if (order[i] < highest && prng_one_in(b->prng, 2))
 			put_garbage(b, level->start + (uint64_t)order[i] * b->disk->cluster, b->disk->cluster);
 	}
-	must(io_truncate(b->file, level->start + (uint64_t)highest * b->disk->cluster));
+	end = level->start + (uint64_t)highest * b->disk->cluster;
+	must(io_truncate(b->file, end));
 	put_header(b->disk, level, index, crashed, !used);
+	if (top && !b->disk->odd && !crashed && prng_one_in(b->prng, 4))
+		put_extension(b, index, &end);
 	must(io_pwrite(b->file, index, level->start, 0));
 	if (top && !b->disk->odd)
-		put_tail(b, level->start + (uint64_t)highest * b->disk->cluster, crashed);
+		put_tail(b, end, crashed);
 	free(index);
 	free(order);
 }

@@ -13,6 +13,7 @@
 #include <ploop/ploop.h>
 
 #define IN_USE 0x746F6E59u
+#define CLOSED_V21 0x312E3276u
 
 int disk_parse(struct disk *disk, const struct disk_level *level, struct delta *delta)
 {
@@ -82,7 +83,9 @@ int disk_open(struct disk *disk, struct sim *sim, bool read_only, struct delta l
 		bool top = i + 1 == disk->nlevels;
 
 		r = open_level(disk, sim, i, top && !read_only ? IO_RDWR : IO_RDONLY, &levels[i]);
-		if (!r && !top && !read_only)
+		if (!r && top && !read_only)
+			r = disk_settle_extension(disk, &levels[i]);
+		else if (!r && !read_only)
 			r = settle_level(disk, sim, i, &levels[i]);
 	}
 	if (r)
@@ -102,13 +105,15 @@ void disk_close(struct disk *disk, struct delta levels[DISK_LEVELS])
 
 /* Each entry lies inside the file, behind the index, on a place of its own. *ret_end: where the last one ends. */
 static bool check_index(struct disk *disk, const struct disk_level *level, const uint8_t *index, uint64_t size,
-			uint64_t *ret_end)
+			uint64_t extension, uint64_t *ret_end)
 {
 	uint64_t places = (max_u64(size, level->start) - level->start) / disk->cluster;
 	uint8_t *seen = sim_alloc(places + 1);
 	bool good = true;
 
-	*ret_end = level->start;
+	*ret_end = extension ? extension + disk->cluster : level->start;
+	if (extension && *ret_end <= size)
+		seen[(extension - level->start) / disk->cluster] = 1;
 	for (uint32_t v = 0; v < level->clusters && good; v++) {
 		uint32_t entry = le32_get(index + 64 + 4 * (uint64_t)v);
 		uint64_t at = (uint64_t)entry * (level->version == 1 ? SECTOR : disk->cluster);
@@ -140,11 +145,11 @@ static bool check_header(struct disk *disk, const struct disk_level *level, cons
 	    le32_get(head + 32) != level->clusters || le64_get(head + 36) != level->size / SECTOR ||
 	    le32_get(head + 48) != level->first_sector)
 		return wrong(disk, "%s: the header changed", level->path);
-	if (in_use && in_use != IN_USE)
+	if (in_use && in_use != IN_USE && in_use != CLOSED_V21)
 		return wrong(disk, "%s: in-use flag %#x", level->path, in_use);
-	if (expect == DISK_IN_USE && !in_use)
+	if (expect == DISK_IN_USE && in_use != IN_USE)
 		return wrong(disk, "%s: not marked in use while it was open", level->path);
-	if (expect == DISK_CLEAN && in_use)
+	if (expect == DISK_CLEAN && in_use == IN_USE)
 		return wrong(disk, "%s: marked in use though it was closed", level->path);
 	for (; end < level->start; end++)
 		if (head[end])
@@ -157,14 +162,21 @@ static bool check_level(struct disk *disk, struct sim *sim, const struct disk_le
 {
 	uint8_t *index = sim_alloc(level->start);
 	struct io_file *file = NULL;
-	uint64_t size, end;
+	uint64_t size, end, extension = 0;
+	const char *why = NULL;
 	bool good;
 
 	if (io_open(sim_loop(sim), &io_sim, level->path, IO_RDONLY, &file, NULL) || io_size(file, &size) ||
 	    io_pread(file, index, level->start, 0))
 		good = wrong(disk, "%s cannot be read", level->path);
 	else
-		good = check_header(disk, level, index, expect) && check_index(disk, level, index, size, &end);
+		good = check_header(disk, level, index, expect);
+	if (good)
+		why = disk_check_extension(disk, level, file, index, &extension);
+	if (good && why)
+		good = wrong(disk, "%s: %s", level->path, why);
+	if (good)
+		good = check_index(disk, level, index, size, extension, &end);
 	if (good && size < level->start)
 		good = wrong(disk, "%s: %llu bytes are too short", level->path, (unsigned long long)size);
 	if (good && expect == DISK_CLEAN && size != end)

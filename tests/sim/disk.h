@@ -29,6 +29,8 @@ struct disk_level {
 	 * middle of a snapshot to the next opening for writing. */
 	bool settled;
 	uint64_t changes, hash;
+	bool extension; /* it was built with a dirty bitmap */
+	bool spent;     /* it was opened for writing since */
 };
 
 struct disk {
@@ -60,6 +62,14 @@ int disk_new_top(struct disk *disk, struct sim *sim, struct prng *prng, struct d
 void disk_adopt_top(struct disk *disk);
 /* From now on nobody may write to the level. */
 void disk_settle(struct disk_level *level, struct sim *sim);
+
+/* disk-extension.c: builds a dirty bitmap at byte `at` and says where it ends; settles what parse() leaves open; and says what is
+ * wrong with the one that a closed image names, whose byte is in *ret_at then, else 0. */
+int disk_put_extension(const struct disk *disk, struct io_file *file, uint64_t at, struct prng *prng,
+		       uint64_t *ret_end);
+int disk_settle_extension(const struct disk *disk, struct delta *delta);
+const char *disk_check_extension(const struct disk *disk, const struct disk_level *level, struct io_file *file,
+				 const uint8_t *head, uint64_t *ret_at);
 
 enum disk_expect {
 	DISK_ANY,    /* cut while it was opened or closed */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * faults.c - the 1st, 2nd, 3rd ... operation of a device's life fails, until all go well; and a host whose disk is full.
+ * faults.c - the 1st, 2nd, 3rd ... operation of a device's life fails, until all go well; the power is cut at the 1st, 2nd,
+ * 3rd ... step; and a host whose disk is full.
  *
  *	faults [--seed N] [--worlds N] [-v]
  *
@@ -51,7 +52,8 @@ static void work(struct world *world)
 /* What waits for space must not fail, unless the device had to give up. */
 static void check_waited(struct world *world, const struct fault *fault)
 {
-	bool waits = fault->on_full == DEVICE_FULL_STOP && (fault->error == -ENOSPC || fault->error == -EDQUOT);
+	bool waits = fault->on_full == DEVICE_FULL_STOP && (fault->error == -ENOSPC || fault->error == -EDQUOT) &&
+		     !world->read_only;
 
 	for (unsigned i = 0; i < WORLD_SLOTS && waits && !device_aborted(world->device); i++)
 		if (world->slots[i].result)
@@ -109,6 +111,50 @@ static bool try_fault(struct world *world, uint64_t seed, const struct fault *fa
 		if (setjmp(caught))
 			return false;
 		again = live(world, fault, ++nth);
+		(*lives)++;
+		world_fini(world);
+	}
+	return true;
+}
+
+/* One life in which the power is cut at the nth step. False when it ended before. */
+static bool live_to_cut(struct world *world, uint64_t nth, uint64_t salt)
+{
+	bool cut;
+
+	sim_reseed(world->sim, world->seed ^ salt << 32);
+	sim_cut_after(world->sim, nth);
+	if (!world_open(world, world->disk.odd, DEVICE_FULL_STOP)) {
+		for (unsigned i = 0; i < REQUESTS && !sim_is_cut(world->sim); i++)
+			world_submit_random(world);
+		if (!sim_is_cut(world->sim))
+			world_push(world);
+		world_wait(world);
+		if (!sim_is_cut(world->sim))
+			world_close(world);
+	}
+	cut = sim_is_cut(world->sim);
+	settle(world);
+	return cut;
+}
+
+/* Every step of a life, cut in a few ways; the steps of opening in more, as they are few. False: a finding. */
+static bool try_cuts(struct world *world, uint64_t seed, bool verbose, uint64_t *lives)
+{
+	jmp_buf caught;
+	volatile uint64_t nth = 1, way = 0;
+	volatile bool again = true;
+
+	while (again) {
+		world_init(world, seed, verbose);
+		world->caught = &caught;
+		if (setjmp(caught))
+			return false;
+		again = live_to_cut(world, nth, way++);
+		if (way == (nth <= 20 ? 12 : 3)) {
+			nth++;
+			way = 0;
+		}
 		(*lives)++;
 		world_fini(world);
 	}
@@ -251,7 +297,7 @@ int main(int argc, char **argv)
 						 { "worlds", required_argument, NULL, 'w' },
 						 { NULL, 0, NULL, 0 } };
 	static struct world world;
-	uint64_t seed = 1, worlds = 6, lives = 0;
+	uint64_t seed = 1, worlds = 2, lives = 0, cuts = 0;
 	bool verbose = false;
 	int option;
 
@@ -269,10 +315,13 @@ int main(int argc, char **argv)
 		for (unsigned f = 0; f < sizeof(faults) / sizeof(faults[0]); f++)
 			if (!try_fault(&world, seed + i, &faults[f], verbose, &lives))
 				return finding(&world, faults[f].name);
+		if (!try_cuts(&world, seed + i, verbose, &cuts))
+			return finding(&world, "a cut at every step");
 		for (unsigned kind = 0; kind < 4; kind++)
 			if (!try_full(&world, seed + i, kind, verbose))
 				return finding(&world, "full disk");
 	}
-	printf("%" PRIu64 " lives with a failure, %" PRIu64 " full disks\n", lives, worlds * 4);
+	printf("%" PRIu64 " lives with a failure, %" PRIu64 " with a cut, %" PRIu64 " full disks\n", lives, cuts,
+	       worlds * 4);
 	return 0;
 }

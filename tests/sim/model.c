@@ -43,11 +43,13 @@ struct session {
 static struct session draw_session(struct world *world)
 {
 	struct prng *prng = &world->prng;
+	const struct disk_level *top = &world->disk.levels[world->disk.nlevels - 1];
 	struct session session = { .requests = 1 + (unsigned)prng_below(prng, 80) };
 
 	session.read_only = world->disk.odd || prng_one_in(prng, 12);
-	session.cut_at_start = prng_one_in(prng, 6);
-	if (!prng_one_in(prng, 4))
+	/* The first opening is the moment of truth for a dirty bitmap. */
+	session.cut_at_start = prng_one_in(prng, top->extension && !top->spent ? 1 : 6);
+	if (session.cut_at_start || !prng_one_in(prng, 4))
 		session.cut_after =
 			1 + prng_below(prng, session.cut_at_start ? 20 : UINT64_C(1) << (2 + prng_below(prng, 9)));
 	session.cut_at_end = prng_one_in(prng, 6);

@@ -275,6 +275,7 @@ static bool push_may_fail(const struct world *world, int r)
 static void on_pushed(void *data, int result)
 {
 	struct world *world = data;
+	struct disk_level *old;
 
 	if (world->verbose)
 		printf("  pushed: %d\n", result);
@@ -288,7 +289,11 @@ static void on_pushed(void *data, int result)
 		return;
 	}
 	disk_adopt_top(&world->disk);
-	disk_settle(&world->disk.levels[world->disk.nlevels - 2], world->sim);
+	old = &world->disk.levels[world->disk.nlevels - 2];
+	if (sim_unsynced(world->sim, old->path) == 0)
+		disk_settle(old, world->sim);
+	else if (!world->may_fail) /* else the last steps failed, which is no worse than a crash */
+		world_fail(world, "the old top is called closed but is not durable");
 	world->pushes++;
 }
 
@@ -356,6 +361,7 @@ int world_open(struct world *world, bool read_only, enum device_on_full on_full)
 		return r;
 	}
 	world->opening = sim_is_cut(world->sim);
+	world->disk.levels[world->disk.nlevels - 1].spent |= !read_only;
 	snprintf(world->doing, sizeof(world->doing), "running%s", read_only ? " read-only" : "");
 	return 0;
 }
