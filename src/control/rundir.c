@@ -74,6 +74,13 @@ int rundir_path(const char *name, const char *file, char ret[PATH_MAX])
 	return n < 0 || n >= PATH_MAX ? -ENAMETOOLONG : 0;
 }
 
+static int denied(const char *path, int code, enum ploop_exit status, struct ploop_error *err)
+{
+	if (code == -EACCES || code == -EPERM)
+		return error_set(err, code, status, "%s: permission denied; devices need root", path);
+	return error_sys(err, code, status, "%s", path);
+}
+
 int rundir_prepare(struct ploop_error *err)
 {
 	char path[PATH_MAX];
@@ -90,8 +97,9 @@ int rundir_prepare(struct ploop_error *err)
 			return error_sys(err, -ENAMETOOLONG, PLOOP_EXIT_MKDIR, "%s", rundir_base());
 		memcpy(path, rundir_base(), len);
 		path[len] = '\0';
-		if (mkdir(path, 0755) < 0 && errno != EEXIST)
-			return error_sys(err, -errno, PLOOP_EXIT_MKDIR, "%s: cannot make the run directory", path);
+		/* For all to see which devices there are, whatever the umask. */
+		if (mkdir(path, 0755) == 0 ? chmod(path, 0755) < 0 : errno != EEXIST)
+			return denied(path, -errno, PLOOP_EXIT_MKDIR, err);
 		if (!*p)
 			return 0;
 	}
@@ -111,7 +119,7 @@ static int take_lock(int *ret, struct ploop_error *err)
 		return error_sys(err, r, PLOOP_EXIT_LOCK, "%s", rundir_base());
 	fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (fd < 0)
-		return error_sys(err, -errno, PLOOP_EXIT_LOCK, "%s", path);
+		return denied(path, -errno, PLOOP_EXIT_LOCK, err);
 	while (flock(fd, LOCK_EX) < 0)
 		if (errno != EINTR)
 			return error_sys(err, -errno, PLOOP_EXIT_LOCK, "%s", path);
@@ -291,7 +299,7 @@ int rundir_list(char (**ret)[RUNDIR_NAME], size_t *ret_n, struct ploop_error *er
 
 	dir = opendir(rundir_base());
 	if (!dir && errno != ENOENT)
-		return error_sys(err, -errno, PLOOP_EXIT_OPEN, "%s", rundir_base());
+		return denied(rundir_base(), -errno, PLOOP_EXIT_OPEN, err);
 	while (dir && (entry = readdir(dir))) {
 		if (!rundir_name_ok(entry->d_name))
 			continue;

@@ -162,6 +162,8 @@ static int publish(struct daemon *daemon, struct ploop_error *err)
 	r = starter_answer(&daemon->starter, daemon->loop, result);
 	if (r < 0)
 		return error_sys(err, r, PLOOP_EXIT_PROTOCOL, "%s: who asked for the device is gone", daemon->name);
+	if (daemon->stop_when_idle) /* a signal came meanwhile */
+		daemon_stop_when_idle(daemon);
 	return 0;
 }
 

@@ -92,6 +92,8 @@ int device_entry_load(const char *name, struct device_entry *ret, struct ploop_e
 		return error_set(err, -ENOENT, PLOOP_EXIT_DEVICE, "there is no device %s/%s; see `ploop list`",
 				 rundir_dev(), name);
 	r = state_load(name, &state, err);
+	if (r == -EACCES)
+		return error_set(err, r, PLOOP_EXIT_OPEN, "%s: permission denied; devices need root", path);
 	if (r < 0 && r != -ENOENT && r != -EPROTO)
 		return r;
 	if (r == 0)

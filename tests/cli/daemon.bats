@@ -85,6 +85,11 @@ hello='{"id":0,"verb":"hello","protocol":1}'
 	new_image a.hds
 	ploop mount a.hds
 	[ "$(stat -c %a run/ploop0)" = 700 ]
+	mkdir -p deep
+	new_image b.hds
+	PLOOP_RUN_DIR=$PWD/deep/run ploop mount b.hds -d ploop5
+	[ "$(stat -c %a deep/run)" = 755 ]
+	PLOOP_RUN_DIR=$PWD/deep/run ploop umount --all
 	[ "$(stat -c %a run/ploop0/control)" = 600 ]
 }
 
@@ -195,6 +200,33 @@ hello='{"id":0,"verb":"hello","protocol":1}'
 	run ploop stop -d ploop0
 	status_is 3
 	mountpoint -q mnt
+}
+
+@test "where systemd runs: a scope of its own; without its help, as elsewhere" {
+	require unshare
+	new_image a.hds
+	mkdir bin
+	cat >bin/systemd-run <<-'EOF'
+		#!/bin/bash
+		echo "$*" >>systemd-run.log
+		[ ! -e broken ] || exit 1
+		while [[ $1 == --* ]]; do shift; done
+		exec "$@"
+	EOF
+	chmod +x bin/systemd-run
+	# shellcheck disable=SC2016
+	as_with_systemd='mount -t tmpfs none /run/systemd && mkdir /run/systemd/system && PATH=$PWD/bin:$PATH ploop -v-1 mount a.hds'
+	unshare -m bash -ec "$as_with_systemd"
+	grep -q -- "--scope .*--slice=system.slice .*/ploopd $PWD/a.hds$" systemd-run.log
+	ploop umount a.hds
+	touch broken
+	unshare -m bash -ec "$as_with_systemd"
+	[ "$(wc -l <systemd-run.log)" = 2 ]
+	ploop umount a.hds
+	PLOOP_NO_SYSTEMD=1 unshare -m bash -ec "$as_with_systemd"
+	[ "$(wc -l <systemd-run.log)" = 2 ]
+	ploop umount a.hds
+	nothing_left
 }
 
 @test "ploopd without a request, and its version" {
