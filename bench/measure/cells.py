@@ -37,9 +37,9 @@ def _take(subject, seconds):
 
 
 def measure(cell, rounds, seconds):
-    """A short run of each for warmth, then `rounds` rounds; each round begins with another subject."""
+    """`rounds` rounds, each begun by another subject; where there is more than one, a short run of each before."""
     print(f"  {cell.title}", file=sys.stderr, flush=True)
-    for subject in cell.subjects:
+    for subject in cell.subjects if rounds > 1 else []:
         _take(subject, seconds / 4)
     for number in range(rounds):
         start = number % len(cell.subjects)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""CPU time of the servers behind a device: their processes, and the kernel's worker threads on which loop devices run."""
+"""CPU time of what is behind a device: server processes, and the kernel's workers, on which loop devices run."""
 import contextlib
 import os
 
@@ -27,7 +27,7 @@ def workers_us():
 
 
 class Meter:
-    """What the servers use from now until stop(). Worker threads of the whole machine count: it should be idle otherwise."""
+    """What they use from now until stop(). Workers of the whole machine count: it should be idle otherwise."""
 
     def __init__(self, pids):
         self.pids = pids

@@ -112,7 +112,7 @@ class Ploop:
         self.scratch = scratch
         self.program = pathlib.Path(build).resolve() / "ploop"
         if not os.access(self.program, os.X_OK):
-            raise Problem(f"{self.program} is not there: build first (scripts/build), or name the build folder by --build")
+            raise Problem(f"{self.program} is not there: run scripts/build, or name the build folder by --build")
         self.run = scratch.folder("run")
         self.env = {**os.environ, "PLOOP_RUN_DIR": str(self.run), "PLOOP_DEV_DIR": str(scratch.folder("dev"))}
 

@@ -39,7 +39,7 @@ def empty(path, form, size):
 
 
 def dirty(path, size, clusters):
-    """A version 2 image with 1 MiB clusters that was not closed: `clusters` of them mapped in random order, data all holes."""
+    """A version 2 image that was not closed: `clusters` of 1 MiB mapped in random order, all of them holes."""
     entries = size // MIB
     data = -(-(64 + 4 * entries) // MIB)
     order = list(range(data, data + clusters))

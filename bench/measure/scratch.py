@@ -62,7 +62,7 @@ class Part:
         return path
 
     def undo(self, function, *arguments):
-        """Calls function(arguments) at the end; the last one registered goes first. A failure does not stop the others."""
+        """Calls function(arguments) at the end, the last one first. A failure does not stop the others."""
 
         def guarded():
             with contextlib.suppress(Problem, OSError, subprocess.SubprocessError):

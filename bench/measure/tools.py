@@ -31,7 +31,7 @@ class Work:
 def _fio(path, work, span, seconds, stuck):
     """Runs fio; returns what it says of its one job. stuck() is called when fio does not come back."""
     how = ("rand" if work.step is None else "") + ("write" if work.write else "read")
-    argv = ["fio", "--name=bench", f"--filename={path}", f"--rw={how}", f"--bs={work.size}", f"--iodepth={work.depth}",
+    argv = ["fio", "--thread", "--name=bench", f"--filename={path}", f"--rw={how}", f"--bs={work.size}", f"--iodepth={work.depth}",
             f"--size={span}", "--direct=1", "--ioengine=io_uring", "--norandommap", "--time_based",
             f"--runtime={seconds * 1000:.0f}ms", "--allow_file_create=0", "--output-format=json"]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
@@ -42,6 +42,9 @@ def _fio(path, work, span, seconds, stuck):
             stuck()
             process.kill()
             raise Hung(f"{path} did not answer for {PATIENCE} s") from None
+        except BaseException:
+            process.kill()
+            raise
     if process.returncode:
         raise Problem(f"fio on {path}: {out.strip().splitlines()[0]}")
     return json.loads(out[out.index("{"):])["jobs"][0]
@@ -72,7 +75,11 @@ def _qemu(path, form, work, count):
     if work.write:
         argv += ["-w", "--pattern=165"]
     with subprocess.Popen([*argv, str(path)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        said = process.stdout.read()
+        try:
+            said = process.stdout.read()
+        except BaseException:
+            process.kill()
+            raise
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
     found = re.search(r"Run completed in ([0-9.]+) seconds", said)
