@@ -130,6 +130,21 @@ static int stack_check(const struct stack *stack, struct ploop_error *err)
 	return r;
 }
 
+/*
+ * What a process that died in the middle of a snapshot left in a level below the top is read, so that it must be durable: no flush
+ * of the device reaches that file. A mark tells that it may be so; a raw file has none.
+ */
+static int settle_below(struct loop *loop, struct delta *delta, int lock, struct ploop_error *err)
+{
+	bool marked = delta->geometry.state == FORMAT_IN_USE;
+	int r = marked ? level_clear_mark(loop, delta, lock, err) : 0;
+
+	if (r || (!marked && delta->format->has_index))
+		return r;
+	r = io_sync(delta->file);
+	return r ? error_sys(err, r, PLOOP_EXIT_FSYNC, "Can't sync %s", delta->file->path) : 0;
+}
+
 /* May the top be written, and are those below marked as nobody's. */
 static int stack_prepare_writing(struct loop *loop, struct stack *stack, struct ploop_error *err)
 {
@@ -142,8 +157,7 @@ static int stack_prepare_writing(struct loop *loop, struct stack *stack, struct 
 		return error_set(err, -EROFS, PLOOP_EXIT_FORMAT, "%s can only be read (-r): %s", top->file->path,
 				 top->geometry.reason);
 	for (unsigned i = 0; i + 1 < stack->nlevels && !r; i++)
-		if (stack->levels[i].geometry.state == FORMAT_IN_USE)
-			r = level_clear_mark(loop, &stack->levels[i], stack->locks[i], err);
+		r = settle_below(loop, &stack->levels[i], stack->locks[i], err);
 	return r;
 }
 
