@@ -338,6 +338,36 @@ static void test_cut_after(void **state)
 	sim_free(sim);
 }
 
+/* The death of a process loses nothing, but makes nothing durable either. */
+static void test_process(void **state)
+{
+	unsigned lost = 0;
+
+	(void)state;
+	for (uint64_t seed = 0; seed < 100; seed++) {
+		struct sim *sim = sim_new(seed);
+		struct io_file *file = open_file(sim, "a", IO_RDWR | IO_CREATE);
+
+		fill(sim, file, 0, SIM_PAGE, 1);
+		assert_int_equal(io_sync(file), 0);
+		assert_int_equal(sim_unsynced(sim, "a"), 0);
+		fill(sim, file, 0, SIM_PAGE, 2);
+		sim_set_cut(sim, SIM_CUT_PROCESS);
+		sim_cut(sim);
+		assert_int_equal(io_pwrite(file, "x", 1, 0), -EIO);
+		sim_boot(sim);
+		assert_int_equal(byte_at(file, 0, SIM_PAGE), 2);
+		assert_int_equal(sim_unsynced(sim, "a"), 1);
+		sim_set_cut(sim, SIM_CUT_POWER);
+		sim_cut(sim);
+		sim_boot(sim);
+		lost += byte_at(file, 0, SIM_PAGE) != 2;
+		io_close(file);
+		sim_free(sim);
+	}
+	assert_in_range(lost, 20, 80);
+}
+
 static void test_failures(void **state)
 {
 	struct sim *sim = sim_new(1);
@@ -402,7 +432,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_sparse),    cmocka_unit_test(test_order),    cmocka_unit_test(test_clock),
 		cmocka_unit_test(test_cut),       cmocka_unit_test(test_barrier),  cmocka_unit_test(test_model),
-		cmocka_unit_test(test_cut_after), cmocka_unit_test(test_failures), cmocka_unit_test(test_clone),
+		cmocka_unit_test(test_cut_after), cmocka_unit_test(test_failures), cmocka_unit_test(test_process),
+		cmocka_unit_test(test_clone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
