@@ -45,11 +45,13 @@ static int run_program(char **argv)
 		errno = ENOENT;
 	else
 		execvp(name, argv);
-	if (errno != ENOENT)
+	if (errno != ENOENT) {
 		log_error("%s: %s", name, strerror(errno));
-	else
-		log_error("ploop: there is no verb %s; these are there:", argv[0]);
-	help_summary(stderr);
+	} else {
+		/* The summary is long: what is wrong stands below it. */
+		help_summary(stderr);
+		log_error("\nploop: there is no verb %s, and no program %s", argv[0], name);
+	}
 	return PLOOP_EXIT_PARAM;
 }
 

@@ -152,7 +152,7 @@ static const struct verb_option options[] = {
 	{ 'r', "read-only", NULL, "write no byte to any image" },
 	{ 'F', "fsck", NULL, "check and preen the file system first" },
 	{ 'f', "format", "raw|ploop1", "format of the base, for images without descriptor" },
-	{ 'b', "block-size", "N", "cluster in sectors, for a raw base without descriptor" },
+	{ 'b', "blocksize", "SECTORS", "cluster size of a raw base without descriptor" },
 	{ 'd', "device", "DEVICE", "name of the device, /dev/ploopN (default: a free one)" },
 	{ 'm', "mount-point", "DIR", "mount the file system there" },
 	{ 'o', "options", "OPTIONS", "mount options of the file system" },

@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* umount.c - `ploop umount`. */
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
 #include "cli/call.h"
 #include "cli/report.h"
 #include "cli/verbs.h"
@@ -7,6 +12,34 @@
 enum {
 	OPTION_ALL = OPTION_OWN,
 };
+
+/* A folder on whose other side another file system lies. */
+static bool is_mount_point(const char *path)
+{
+	char parent[PATH_MAX];
+	struct stat here, there;
+
+	return (size_t)snprintf(parent, sizeof(parent), "%s/..", path) < sizeof(parent) && !stat(path, &here) &&
+	       !stat(parent, &there) && here.st_dev != there.st_dev;
+}
+
+static bool is_device(const char *path)
+{
+	struct stat st;
+
+	return !strncmp(path, "/dev/ploop", strlen("/dev/ploop")) || (!stat(path, &st) && S_ISBLK(st.st_mode));
+}
+
+/* People name the place where the disk is mounted, or its device, and mean the disk. */
+static void name_operand(struct ploop_which *which, const char *operand)
+{
+	if (is_device(operand))
+		which->device = operand;
+	else if (is_mount_point(operand))
+		which->target = operand;
+	else
+		which->image = operand;
+}
 
 static int run(struct call *call)
 {
@@ -39,7 +72,7 @@ static int run(struct call *call)
 	if ((which.device != NULL) + (which.target != NULL) + call->noperands + all != 1)
 		return call_usage(call, "give exactly one of -d, -m, --all, a descriptor or an image");
 	if (call->noperands)
-		which.image = call->operands[0];
+		name_operand(&which, call->operands[0]);
 	if (all)
 		r = ploop_umount_all(&err);
 	else
@@ -60,7 +93,7 @@ const struct verb verb_umount = {
 	.name = "umount",
 	.group = "Devices",
 	.summary = "unmount a disk and close its images",
-	.synopsis = "[-l] {-d DEVICE | -m DIR | [-c NAME] DESCRIPTOR | IMAGE}\n"
+	.synopsis = "[-l] {-d DEVICE | -m DIR | [-c NAME] DESCRIPTOR | IMAGE | DIR | DEVICE}\n"
 		    "--all",
 	.details = "Clears devices whose ploopd is dead, too.",
 	.options = options,

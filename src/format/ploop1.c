@@ -170,6 +170,16 @@ const char *ploop1_judge_writing(const struct geometry *g)
 	return NULL;
 }
 
+/* What people take for a ploop1 image. */
+static const char *what_else(const void *head, size_t len)
+{
+	if (!len)
+		return "the file is empty";
+	if (len >= 4 && !memcmp(head, "QFI\xfb", 4))
+		return "it is a qcow2 image; qemu-img convert -O parallels makes a ploop1 image of it";
+	return "not a ploop1 image; a raw one is named so with -f raw";
+}
+
 static int ploop1_parse(const void *head, size_t len, uint64_t file_size, uint32_t cluster, struct geometry *ret,
 			struct ploop_error *err)
 {
@@ -180,7 +190,7 @@ static int ploop1_parse(const void *head, size_t len, uint64_t file_size, uint32
 
 	(void)cluster;
 	if (!ploop1_header_get(head, len, &h))
-		return refuse(err, "wrong signature (not a ploop1 image)");
+		return refuse(err, "wrong signature (%s)", what_else(head, len));
 	r = judge_sizes(&h, file_size, err);
 	if (!r)
 		r = judge_data_start(&h, file_size, &start, err);

@@ -140,7 +140,8 @@ int lock_file(int fd, enum file_lock from, enum file_lock to, const char *path, 
 	if (r != -EBUSY)
 		return r < 0 ? error_sys(err, r, PLOOP_EXIT_LOCK, "Can't lock %s", path) : 0;
 	describe_holder(fd, holder, sizeof(holder));
-	return error_set(err, -EBUSY, PLOOP_EXIT_IN_USE, "%s is in use by %s", path, holder);
+	return error_set(err, -EBUSY, PLOOP_EXIT_IN_USE, "%s is in use by %s%s", path, holder,
+			 strstr(holder, "(ploopd)") ? "; unmount it first, see `ploop list`" : "");
 }
 
 static uint64_t now_ms(void)

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -292,6 +293,22 @@ static int open_image(struct stack *stack, struct loop *loop, const struct stack
 	return stack_add(stack, &level, format, err);
 }
 
+/* The locks would call it in use, by ourselves. */
+static int check_once(const struct stack_request *request, struct ploop_error *err)
+{
+	struct stat one, other;
+
+	for (unsigned i = 1; i < request->noperands; i++) {
+		for (unsigned j = 0; j < i; j++) {
+			if (!stat(request->operands[i], &one) && !stat(request->operands[j], &other) &&
+			    one.st_dev == other.st_dev && one.st_ino == other.st_ino)
+				return error_set(err, -EINVAL, PLOOP_EXIT_PARAM, "%s is named twice",
+						 request->operands[i]);
+		}
+	}
+	return 0;
+}
+
 static int open_images(struct loop *loop, const struct stack_request *request, struct stack **ret,
 		       struct ploop_error *err)
 {
@@ -305,6 +322,9 @@ static int open_images(struct loop *loop, const struct stack_request *request, s
 	if (request->snapshot)
 		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM,
 				 "%s is no " DESCRIPTOR_NAME ": snapshots are found only there", request->operands[0]);
+	r = request->folders ? 0 : check_once(request, err);
+	if (r < 0)
+		return r;
 	stack = stack_new(request->noperands, request->read_only);
 	if (!stack)
 		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s", request->operands[0]);

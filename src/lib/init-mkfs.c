@@ -34,9 +34,9 @@ struct command {
 };
 
 static const struct mkfs_type mkfs_types[] = {
-	{ "ext3", true, 16, 1024, 65536 },
-	{ "ext4", true, 16, 1024, 65536 },
-	{ "xfs", false, 12, 512, 65536 },
+	{ "ext3", true, 16, 1024, 65536, 16 },
+	{ "ext4", true, 16, 1024, 65536, 16 },
+	{ "xfs", false, 12, 512, 65536, 300 },
 };
 
 const struct mkfs_type *mkfs_type_find(const char *name)
@@ -150,7 +150,8 @@ static void mkfs_xfs_command(struct command *command, const struct mkfs_request 
 	add(command, CHILD_FD_PATH);
 }
 
-static int run(const struct command *command, int fd, const char *name, struct ploop_error *err)
+static int run(const struct command *command, const struct mkfs_request *mkfs, int fd, const char *name,
+	       struct ploop_error *err)
 {
 	const struct child_request request = { .argv = command->argv, .fd = fd, .level = LOG_LEVEL_INFO };
 	char last[512];
@@ -162,6 +163,9 @@ static int run(const struct command *command, int fd, const char *name, struct p
 				 command->argv[0], strcmp(command->argv[0], "mke2fs") ? "xfsprogs" : "e2fsprogs");
 	if (r < 0)
 		return error_sys(err, r, PLOOP_EXIT_MKFS, "%s: cannot run %s", name, command->argv[0]);
+	if (status && mkfs->size < mkfs->type->size_min * MIB)
+		return error_set(err, -EIO, PLOOP_EXIT_MKFS, "%s: %s finds it too small: %s wants %u MiB (or use -t none)",
+				 name, command->argv[0], mkfs->type->name, mkfs->type->size_min);
 	if (status)
 		return error_set(err, -EIO, PLOOP_EXIT_MKFS, "%s: %s failed (exit code %d): %s", name, command->argv[0],
 				 status, last);
@@ -193,12 +197,12 @@ int mkfs_run(int fd, const char *name, const struct mkfs_request *request, struc
 
 	if (request->type->ext) {
 		mke2fs_command(&command, request);
-		return run(&command, fd, name, err);
+		return run(&command, request, fd, name, err);
 	}
 	r = write_prototype(&prototype);
 	if (r < 0)
 		return error_sys(err, r, PLOOP_EXIT_MKFS, "%s: no memory for a file", name);
 	snprintf(path, sizeof(path), "/proc/%d/fd/%d", getpid(), prototype);
 	mkfs_xfs_command(&command, request, path);
-	return run(&command, fd, name, err);
+	return run(&command, request, fd, name, err);
 }

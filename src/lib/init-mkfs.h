@@ -13,6 +13,7 @@ struct mkfs_type {
 	bool ext;                      /* of the ext2 family: libext2fs can write into it */
 	unsigned label;                /* longest label in bytes */
 	uint32_t block_min, block_max; /* bytes of a block */
+	unsigned size_min;             /* MiB; what its tool may refuse is smaller */
 };
 
 /* NULL when there is none of that name. "none" is not one. */

@@ -135,7 +135,8 @@ static int check_absent(struct init *init, const char *name, struct ploop_error 
 	if (!dir_exists(init->dir, name))
 		return 0;
 	path = dir_path(init->dir, name);
-	return error_set(err, -EEXIST, PLOOP_EXIT_PARAM, "Can't create %s: File exists", path ? path : name);
+	return error_set(err, -EEXIST, PLOOP_EXIT_PARAM, "Can't create %s: File exists%s", path ? path : name,
+			 strcmp(name, DESCRIPTOR) ? "" : "; each disk has a folder of its own");
 }
 
 static int plan_place(struct init *init, struct ploop_error *err)

@@ -197,7 +197,8 @@ static int not_found(const struct ploop_which *which, struct ploop_error *err)
 	_free_ char *descriptor = NULL;
 
 	if (which->target)
-		return error_set(err, -ENODEV, PLOOP_EXIT_PARAM, "Unable to find ploop device by %s", which->target);
+		return error_set(err, -ENODEV, PLOOP_EXIT_PARAM, "Unable to find ploop device by %s; see `ploop list`",
+				 which->target);
 	return error_set(err, -ENODEV,
 			 descriptor_find_file(which->image, &descriptor, NULL) > 0 ? PLOOP_EXIT_NOT_MOUNTED
 										   : PLOOP_EXIT_PARAM,
