@@ -14,10 +14,13 @@
  *
  * To sleep and be woken takes longer than many a disk takes to answer. Where most of the last waits were that short, the
  * next one first looks for a while whether something has come (two words of memory, no system call), and sleeps only then.
- * One long sleep ends it, so that an idle loop costs nothing; so does finding out that others want this CPU.
+ * One long sleep ends it, so that an idle loop costs nothing. Where this thread has to queue for a CPU it is not done either:
+ * then somebody else, perhaps the one we wait for, has a better use for it.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <liburing.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -40,7 +43,10 @@ struct uring_loop {
 	bool enabled;
 	bool can_spin; /* the kernel shows pending work in memory, and there is another CPU to do the rest */
 	int score;           /* how well waiting awake would have paid lately; SPIN_SCORE and more: do it */
-	uint64_t rest_until; /* others want the CPU: not before then */
+	int schedstat;       /* descriptor of how long this thread has queued for a CPU, or negative */
+	uint64_t checked;    /* when that was last looked at */
+	uint64_t queued;     /* nanoseconds, then */
+	bool cpu_free;       /* ... and what it meant */
 	struct list free;
 	struct list wanting; /* slots that want an entry: ADD, REMOVE */
 	struct slot slots[LOOP_WATCHES];
@@ -53,8 +59,8 @@ struct uring_loop {
 #define SPIN_SCORE 8
 #define SPIN_SCORE_MAX 16
 #define SPIN_MISS 4 /* what a vain spin costs, in hits */
-#define SPIN_PREEMPTED_NS UINT64_C(20000) /* so long between two looks at the clock: somebody else ran here */
-#define SPIN_REST_NS UINT64_C(50000000)
+#define CPU_CHECK_NS UINT64_C(20000000)
+#define CPU_QUEUED_PART 20 /* a CPU is free when this thread queues for less than this part of the time */
 
 static const struct loop_ops loop_uring_ops;
 
@@ -165,10 +171,28 @@ static void uring_score(struct uring_loop *self, int by)
 		self->score = 0;
 }
 
+/* Whether this thread gets a CPU whenever it wants one. */
+static bool uring_cpu_free(struct uring_loop *self, uint64_t now)
+{
+	unsigned long long queued = 0;
+	char text[96];
+	ssize_t n;
+
+	if (now - self->checked < CPU_CHECK_NS)
+		return self->cpu_free;
+	n = pread(self->schedstat, text, sizeof(text) - 1, 0);
+	text[n < 0 ? 0 : n] = 0;
+	self->cpu_free = sscanf(text, "%*u %llu", &queued) == 1 &&
+			 queued - self->queued < (now - self->checked) / CPU_QUEUED_PART;
+	self->queued = queued;
+	self->checked = now;
+	return self->cpu_free;
+}
+
 /* True when something has come. */
 static bool uring_spin(struct uring_loop *self, uint64_t now, uint64_t timeout)
 {
-	uint64_t end = now + (timeout < SPIN_NS ? timeout : SPIN_NS), last;
+	uint64_t end = now + (timeout < SPIN_NS ? timeout : SPIN_NS);
 
 	do {
 		for (unsigned i = 0; i < SPIN_LOOKS; i++) {
@@ -178,12 +202,9 @@ static bool uring_spin(struct uring_loop *self, uint64_t now, uint64_t timeout)
 			}
 			uring_relax();
 		}
-		last = now;
 		now = loop_monotonic(&self->loop);
 	} while (now < end);
 	uring_score(self, -SPIN_MISS);
-	if (now - last > SPIN_PREEMPTED_NS)
-		self->rest_until = now + SPIN_REST_NS;
 	return false;
 }
 
@@ -207,7 +228,7 @@ static int uring_enter(struct uring_loop *self, uint64_t timeout)
 	if (!self->can_spin)
 		return uring_sleep(self, timeout);
 	start = loop_monotonic(&self->loop);
-	if (self->score >= SPIN_SCORE && start >= self->rest_until) {
+	if (self->score >= SPIN_SCORE && uring_cpu_free(self, start)) {
 		r = io_uring_submit(&self->ring);
 		if (r < 0 || uring_spin(self, start, timeout))
 			return io_uring_cq_ready(&self->ring) ? 0 : io_uring_get_events(&self->ring);
@@ -225,6 +246,7 @@ static int uring_enable(struct uring_loop *self)
 		return 0;
 	if (syscall(SYS_io_uring_register, self->ring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0) < 0)
 		return -errno;
+	self->schedstat = open("/proc/thread-self/schedstat", O_RDONLY | O_CLOEXEC);
 	self->enabled = true;
 	return 0;
 }
@@ -291,6 +313,8 @@ static void uring_free(struct loop *loop)
 	struct uring_loop *self = uring_loop(loop);
 
 	io_uring_queue_exit(&self->ring);
+	if (self->schedstat >= 0)
+		close(self->schedstat);
 	free(self);
 }
 
@@ -344,6 +368,7 @@ int loop_uring_new(unsigned depth, struct loop **ret, struct ploop_error *err)
 		return error_sys(err, r, PLOOP_EXIT_SYS, "cannot set up io_uring (see sysctl kernel.io_uring_disabled)");
 	}
 	loop_init(&self->loop, &loop_uring_ops);
+	self->schedstat = -EBADF;
 	self->can_spin = self->ring.flags & IORING_SETUP_TASKRUN_FLAG && sysconf(_SC_NPROCESSORS_ONLN) > 1;
 	list_init(&self->free);
 	list_init(&self->wanting);
