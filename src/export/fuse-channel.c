@@ -193,15 +193,18 @@ static bool reply_start(struct fuse_request *request)
 	return true;
 }
 
-/* A reply that gets -ENOENT belongs to a request that was aborted: nobody waits for it. */
+/*
+ * A reply that gets -ENOENT belongs to a request that was aborted: nobody waits for it. One that the ring could not write is
+ * written here, as whoever asked would wait for ever.
+ */
 static void channel_replied(struct loop_completion *completion, int result, unsigned flags)
 {
 	struct fuse_request *request = container_of(completion, struct fuse_request, replied);
-	bool again = result == -EAGAIN || result == -EINTR || result == -ENOMEM;
 
 	(void)flags;
-	if (!again || !reply_start(request))
-		fuse_channel_put(request);
+	if (result == -EAGAIN || result == -EINTR || result == -ENOMEM)
+		(void)!writev(request->channel->fd, request->reply, request->reply[1].iov_len ? 2 : 1);
+	fuse_channel_put(request);
 }
 
 bool fuse_channel_reply(struct fuse_request *request, const struct iovec *iov, int count)

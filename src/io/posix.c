@@ -49,7 +49,8 @@ int posix_open(struct posix_file *self, const struct io_ops *ops, struct loop *l
 
 	if (fd < 0)
 		return fd;
-	if (fstat(fd, &st) || !S_ISREG(st.st_mode)) {
+	/* Later, O_NONBLOCK would keep io_uring from waiting where the file system cannot say whether it would block. */
+	if (fstat(fd, &st) || !S_ISREG(st.st_mode) || fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK)) {
 		close(fd);
 		return error_set(err, -EINVAL, PLOOP_EXIT_OPEN, "%s is not a regular file", path);
 	}

@@ -25,6 +25,7 @@
 #include "base/checked.h"
 #include "io/io.h"
 #include "io/loop.h"
+#include "io/posix.h"
 
 #define K 1024u
 
@@ -161,6 +162,7 @@ static void test_facts(void **state)
 	assert_int_equal(st.st_mode & 0777, 0600);
 	assert_true(is_power_of_two(file->block) && file->block >= 512);
 	assert_true(is_power_of_two(file->memory_align));
+	assert_int_equal(fcntl(posix_file(file)->fd, F_GETFL) & O_NONBLOCK, 0);
 }
 
 static void test_write_and_read(void **state)
