@@ -31,9 +31,10 @@ class Work:
 def _fio(path, work, span, seconds, stuck):
     """Runs fio; returns what it says of its one job. stuck() is called when fio does not come back."""
     how = ("rand" if work.step is None else "") + ("write" if work.write else "read")
-    argv = ["fio", "--thread", "--name=bench", f"--filename={path}", f"--rw={how}", f"--bs={work.size}", f"--iodepth={work.depth}",
-            f"--size={span}", "--direct=1", "--ioengine=io_uring", "--norandommap", "--time_based",
-            f"--runtime={seconds * 1000:.0f}ms", "--allow_file_create=0", "--output-format=json"]
+    # --thread: one process, so that killing it ends it all.
+    argv = ["fio", "--thread", "--name=bench", f"--filename={path}", f"--rw={how}", f"--bs={work.size}",
+            f"--iodepth={work.depth}", f"--size={span}", "--direct=1", "--ioengine=io_uring", "--norandommap",
+            "--time_based", f"--runtime={seconds * 1000:.0f}ms", "--allow_file_create=0", "--output-format=json"]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             out, _ = process.communicate(timeout=seconds + PATIENCE)
