@@ -15,8 +15,10 @@
 #include <linux/fuse.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/checked.h"
 #include "io/io.h"
 
 #define PAGE 4096u
@@ -24,6 +26,9 @@
 #define HEAD (sizeof(struct fuse_in_header) + sizeof(struct fuse_write_in))
 #define STRIDE (PAGE + FUSE_TRANSFER_MAX)
 #define RECEIVE_BUDGET 64
+/* The kernel copies and pins a large message page by page, so huge pages save a third of it. As buffers are used last in,
+ * first out, those of the first requests are enough; more would be memory that small messages fill with nothing. */
+#define HUGE_PART (16u << 20)
 #define LARGE (128 * 1024) /* bytes: worth another thread */
 #define AHEAD 2u           /* messages received by other threads at once */
 
@@ -234,6 +239,7 @@ int fuse_channel_init(struct fuse_channel *channel)
 	channel->requests = io_buffer_new(channel->depth * sizeof(*channel->requests));
 	if (!channel->memory || !channel->requests)
 		return -ENOMEM;
+	(void)madvise(channel->memory, min_u64(HUGE_PART, (uint64_t)STRIDE * channel->depth), MADV_HUGEPAGE);
 	for (unsigned i = channel->depth; i--;) {
 		struct fuse_request *request = &channel->requests[i];
 
