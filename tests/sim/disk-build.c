@@ -126,6 +126,7 @@ static void put_garbage(struct build *b, uint64_t at, uint64_t length)
 	for (uint64_t i = 0; i < length; i += 8)
 		memcpy(b->buffer + i, &(uint64_t){ prng_next(b->prng) }, min_u64(8, length - i));
 	must(io_pwrite(b->file, b->buffer, length, at));
+	b->level->littered = true;
 }
 
 static void put_header(const struct disk *disk, const struct disk_level *level, uint8_t *head, bool in_use, bool empty)

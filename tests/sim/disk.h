@@ -29,6 +29,7 @@ struct disk_level {
 	 * middle of a snapshot to the next opening for writing. */
 	bool settled;
 	uint64_t changes, hash;
+	bool littered;  /* free clusters may hold data: a crash, an error or another program left it */
 	bool extension; /* it was built with a dirty bitmap */
 	bool spent;     /* it was opened for writing since */
 };

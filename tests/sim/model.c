@@ -203,16 +203,41 @@ static void run_recovery(struct world *world)
 	}
 }
 
+/* All of the disk is discarded: it reads as zeros, and the host has its space back. */
+static void run_discard_all(struct world *world)
+{
+	const struct disk_level *top = &world->disk.levels[world->disk.nlevels - 1];
+	uint64_t held = top->start + (top->extension ? world->disk.cluster : 0), blocks;
+	struct io_file *file;
+
+	if (world->disk.odd || world_open(world, false, DEVICE_FULL_STOP))
+		return;
+	world_submit(world, DEVICE_DISCARD, 0, 0, world->oracle.sectors);
+	world_wait(world);
+	world_read_all(world, false);
+	world_close(world);
+	if (io_open(sim_loop(world->sim), &io_sim, top->path, IO_RDONLY, &file, NULL) || io_allocated(file, &blocks))
+		world_fail(world, "%s does not open", top->path);
+	io_close(file);
+	/* A block of zeros may stay where the disk ends inside it, and between clusters that are not aligned to blocks. */
+	if (!top->littered && top->start % SIM_PAGE == 0 &&
+	    blocks > held + (world->disk.size % SIM_PAGE ? SIM_PAGE : 0))
+		world_fail(world, "%s holds %" PRIu64 " bytes though all was discarded", top->path, blocks);
+}
+
 static void run_world(struct world *world)
 {
 	unsigned sessions = 10 + (unsigned)prng_below(&world->prng, 20);
 
+	if (prng_one_in(&world->prng, 4))
+		run_discard_all(world);
 	while (sessions--) {
 		struct session session = draw_session(world);
 
 		run_session(world, &session);
 		run_recovery(world);
 	}
+	run_discard_all(world);
 	if (!world_open(world, true, DEVICE_FULL_STOP)) {
 		world_read_all(world, false);
 		world_close(world);

@@ -166,7 +166,7 @@ static struct slot *submit(struct world *world, enum device_kind kind, unsigned 
 {
 	struct slot *slot = free_slot(world);
 
-	assert(slot && count * SECTOR <= WORLD_BUFFER);
+	assert(slot && (kind == DEVICE_DISCARD || count * SECTOR <= WORLD_BUFFER));
 	memset(&slot->request, 0x55, sizeof(slot->request));
 	slot->request.kind = kind;
 	slot->request.flags = flags;
@@ -362,6 +362,7 @@ int world_open(struct world *world, bool read_only, enum device_on_full on_full)
 	}
 	world->opening = sim_is_cut(world->sim);
 	world->disk.levels[world->disk.nlevels - 1].spent |= !read_only;
+	world->disk.levels[world->disk.nlevels - 1].littered |= world->may_fail;
 	snprintf(world->doing, sizeof(world->doing), "running%s", read_only ? " read-only" : "");
 	return 0;
 }
@@ -460,6 +461,7 @@ void world_recover(struct world *world)
 	if (world->verbose)
 		printf("  %s\n", world->power_cut ? "power cut" : "process gone");
 	oracle_cut(&world->oracle);
+	world->disk.levels[world->disk.nlevels - 1].littered = true;
 	if (!world->closed)
 		close_device(world);
 	keep_top(world);
