@@ -50,6 +50,10 @@ hello='{"id":0,"verb":"hello","protocol":1}'
 	[ "$locked" -gt 0 ]
 }
 
+no_loop_on() {
+	[ -z "$(losetup -j "$1")" ]
+}
+
 @test "the daemon keeps nobody's file system busy" {
 	require unshare
 	new_image a.hds
@@ -65,7 +69,7 @@ hello='{"id":0,"verb":"hello","protocol":1}'
 	new_image b.hds
 	ploop mount b.hds
 	umount other
-	[ -z "$(losetup -j ext)" ]
+	wait_for no_loop_on ext # anybody's new namespace has it, for a moment
 }
 
 @test "a mount namespace that ends with our device in it: no hang, nothing lost" {
