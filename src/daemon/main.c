@@ -134,7 +134,7 @@ static int detach(struct starter *starter)
 	close_range(4, ~0u, 0);
 	if (fcntl(3, F_SETFD, FD_CLOEXEC) < 0 || setsid() < 0 || chdir("/") < 0)
 		return -errno;
-	umask(0077);
+	umask(0022); /* what is secret says so itself */
 	return 0;
 }
 

@@ -13,6 +13,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "control/rundir.h"
 #include "control/state.h"
 
 #define MOUNTINFO_MAX (64u * 1024 * 1024)
@@ -152,6 +153,12 @@ void mounts_clear(struct mount_table *table)
 	*table = (struct mount_table){ 0 };
 }
 
+/* Only these are worth a look, and cannot hang: a source can be anything. */
+static bool is_device_path(const char *path)
+{
+	return !strncmp(path, "/dev/", 5) || !strncmp(path, rundir_dev(), strlen(rundir_dev()));
+}
+
 bool mounts_match(const struct mount_entry *entry, const struct blockdev *device)
 {
 	struct stat st;
@@ -159,7 +166,7 @@ bool mounts_match(const struct mount_entry *entry, const struct blockdev *device
 	if (blockdev_has(device, entry->number))
 		return true;
 	/* File systems like btrfs have numbers of their own: what was mounted tells. */
-	if (major(entry->number) || strncmp(entry->source, "/dev/", 5) || !device->n)
+	if (major(entry->number) || !device->n || !is_device_path(entry->source))
 		return false;
 	return stat(entry->source, &st) == 0 && S_ISBLK(st.st_mode) && blockdev_has(device, st.st_rdev);
 }

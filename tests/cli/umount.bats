@@ -119,6 +119,41 @@ load devices
 	nothing_left
 }
 
+@test "a file system with device numbers of its own" {
+	require mkfs.btrfs
+	grep -q btrfs /proc/filesystems || skip "no btrfs"
+	new_image a.hds 256M
+	ploop mount a.hds
+	mkfs.btrfs -q dev/ploop0
+	ploop umount a.hds
+	ploop mount -m mnt a.hds
+	[ "$(ploop list -a)" = "ploop0       $PWD/a.hds $PWD/mnt" ]
+	ploop umount -m mnt
+	nothing_left
+}
+
+@test "XFS: a log that was not replayed is left alone by -r" {
+	require mkfs.xfs
+	grep -q xfs /proc/filesystems || skip "no XFS"
+	new_image a.hds 512M
+	ploop mount a.hds
+	mkfs.xfs -q dev/ploop0
+	ploop umount a.hds
+	ploop mount -m mnt a.hds
+	echo logged >mnt/file
+	sync -f mnt/file
+	cp a.hds crashed.hds
+	ploop umount -m mnt
+	before=$(sha256sum <crashed.hds)
+	run ploop mount -r -m mnt crashed.hds
+	status_is 0
+	output_has "(norecovery)"
+	ploop umount -m mnt
+	[ "$(sha256sum <crashed.hds)" = "$before" ]
+	ploop mount -m mnt crashed.hds
+	[ "$(cat mnt/file)" = logged ]
+}
+
 @test "umount -l: out of sight now, gone with its last user" {
 	new_disk a.hds
 	ploop mount -m mnt a.hds
