@@ -42,6 +42,7 @@ struct device_push {
 	struct writer *old, *new;
 	struct device_request flush;
 	struct io_op op;
+	struct loop_task end;
 	uint8_t *sector;
 	void (*done)(void *data, int result);
 	void *data;
@@ -68,6 +69,11 @@ static void push_end(struct device_push *push, int result)
 	push_free(push);
 	done(data, result);
 	device_check_close(dev);
+}
+
+static void push_ended(struct loop_task *task)
+{
+	push_end(container_of(task, struct device_push, end), 0);
 }
 
 static void push_failed(struct device_push *push, int result)
@@ -120,11 +126,16 @@ static void push_switch(struct device_push *push)
 	push->new = NULL;
 	gate_open(dev);
 	push->step = PUSH_RETIRE;
-	/* An old top that cannot be cut or unmarked is no worse than after a crash. */
-	if (!push->old->delta->format->has_index || writer_cut_tail(push->old))
-		push_end(push, 0);
-	else
+	/*
+	 * An old top that cannot be cut or unmarked is no worse than after a crash. Its own commit may have called us: the old
+	 * writer is freed when that is over.
+	 */
+	if (!push->old->delta->format->has_index || writer_cut_tail(push->old)) {
+		push->end.run = push_ended;
+		loop_defer(dev->loop, &push->end);
+	} else {
 		push_io(push, push->old, IO_DATASYNC);
+	}
 }
 
 static void push_flushed(struct device_request *request, int result)
