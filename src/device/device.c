@@ -47,6 +47,7 @@ static void device_free(struct device *dev)
 {
 	if (dev->retry_timer.armed)
 		loop_timer_cancel(dev->loop, &dev->retry_timer);
+	writer_free(dev->under);
 	writer_free(dev->writer);
 	map_fini(&dev->map);
 	if (dev->buffer_memory)
@@ -125,9 +126,16 @@ int device_open(const struct device_config *config, struct device **ret, struct 
 
 static int device_finalize(struct device *dev)
 {
+	int r = 0;
+
 	if (dev->read_only)
 		return 0;
-	return dev->aborted ? -EIO : writer_finish(dev->writer);
+	if (dev->aborted)
+		return -EIO;
+	/* A merge that was stopped left two. The lower one first: until it is whole the upper one must count as in use. */
+	if (dev->under)
+		r = writer_finish(dev->under);
+	return r ? r : writer_finish(dev->writer);
 }
 
 static void device_close_flushed(struct device_request *request, int result)
@@ -147,9 +155,10 @@ static void device_close_step(struct loop_task *task)
 	void *data = dev->close_data;
 	int r;
 
-	if (!list_empty(&dev->active) || dev->push)
+	if (!list_empty(&dev->active) || dev->push || dev->merge)
 		return;
-	if (!dev->close_flushed || commit_busy(&dev->writer->commit)) {
+	if (!dev->close_flushed || commit_busy(&dev->writer->commit) ||
+	    (dev->under && commit_busy(&dev->under->commit))) {
 		dev->close_flush.kind = DEVICE_FLUSH;
 		dev->close_flush.done = device_close_flushed;
 		request_submit(dev, &dev->close_flush);
@@ -162,7 +171,7 @@ static void device_close_step(struct loop_task *task)
 
 void device_check_close(struct device *dev)
 {
-	if (dev->closing && list_empty(&dev->active) && !dev->push)
+	if (dev->closing && list_empty(&dev->active) && !dev->push && !dev->merge)
 		loop_defer(dev->loop, &dev->close_task);
 }
 
@@ -172,6 +181,8 @@ void device_close(struct device *dev, void (*done)(void *data, int result), void
 	dev->close_data = data;
 	dev->closing = true;
 	dev->close_task.run = device_close_step;
+	if (dev->merge)
+		device_merge_stop(dev);
 	device_check_close(dev);
 }
 

@@ -158,6 +158,32 @@ void device_close(struct device *device, void (*done)(void *data, int result), v
 int device_push(struct device *device, const struct delta *delta, void (*done)(void *data, int result), void *data,
 		struct ploop_error *err);
 
+struct device_merge_config {
+	unsigned low, high;      /* levels low + 1 .. high are merged into level low */
+	struct io_file *file;    /* the low level's file, open for writing; takes the place of the one the device has */
+	uint64_t bytes_a_second; /* of data moved; 0: as fast as it goes */
+	/* The merge is over. 0: the levels low + 1 .. high are gone from the device, which reads and writes as before; nobody uses
+	 * their files. -ECANCELED: stopped. Any failure: the device works on, and the stack as it stands in the files is the same
+	 * disk; merging again, now or after the next opening, goes on where this one stopped. */
+	void (*done)(void *data, int result);
+	void *data;
+};
+
+/*
+ * Merges levels while requests go on: all data of the upper ones comes into the lowest. The files of a stack are the same disk
+ * at every moment, however it is cut off; the caller changes whatever names them after `done`, and then may remove the files
+ * of the merged levels. May block for a moment at its start. One at a time; -EBUSY otherwise.
+ */
+int device_merge(struct device *device, const struct device_merge_config *config, struct ploop_error *err);
+
+/* Stops a merge at the next batch; `done` gets -ECANCELED. */
+void device_merge_stop(struct device *device);
+/* While paused no further batch is begun. */
+void device_merge_pause(struct device *device, bool paused);
+
+/* Bytes to be moved, as far as is known, and moved so far. False: no merge. */
+bool device_merge_progress(const struct device *device, uint64_t *ret_total, uint64_t *ret_done);
+
 /* Tries requests that wait for space at once. */
 void device_resume(struct device *device);
 

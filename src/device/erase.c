@@ -50,9 +50,7 @@ static void release_unmap(struct device_request *request)
 
 	for (uint32_t i = 0; i < change->count; i++) {
 		map_clear(&dev->map, change->first + i);
-		if (change->writer->index)
-			change->writer->index[change->first + i] = 0;
-		commit_dirty(&change->writer->commit, change->first + i);
+		writer_set_entry(change->writer, change->first + i, 0);
 	}
 	op->kind = IO_PUNCH;
 	op->file = change->writer->delta->file;

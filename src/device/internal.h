@@ -9,6 +9,8 @@
  *	lock.c     exclusive use of clusters
  *	stall.c    waiting for space on the host
  *	push.c     a new top: snapshots
+ *	merge.c    levels merged into a lower one
+ *	copy.c     one cluster from one delta to another
  *	load.c     reading the indexes at open
  *	writer.c   the in-use mark, and all that belongs to the delta that is written to
  *	device.c   open and close
@@ -39,7 +41,8 @@ struct device {
 	uint32_t under_end;   /* virtual cluster */
 
 	struct device_push *push; /* a new top is on its way */
-	struct list gate;         /* requests that wait until it is there */
+	struct device_merge *merge;
+	struct list gate; /* requests that wait until it is there */
 	bool gated;
 
 	struct list active; /* requests from submit to done */
@@ -127,6 +130,9 @@ void request_submit(struct device *dev, struct device_request *request);
 void gate_close(struct device *dev);
 void gate_open(struct device *dev);
 
+/* merge.c: something ended that a merge may wait for. */
+void merge_poke(struct device_merge *merge);
+
 /* push.c: a request is over; goes on when it was the last. */
 void push_drained(struct device_push *push);
 
@@ -154,6 +160,8 @@ void lock_take(struct device *dev, struct device_lock *lock, uint32_t first, uin
 void lock_release(struct device *dev, struct device_lock *lock);
 /* Makes the request wait for the lock; it goes on by itself. */
 void lock_wait(struct device_request *request, struct device_lock *lock);
+/* Whether nothing is under way on the lock's clusters but its owner's work: it was taken while others held some of them. */
+bool lock_alone(const struct device *dev, const struct device_lock *lock);
 /* Whether a piece in flight touches the clusters. */
 bool lock_in_flight(const struct device *dev, uint32_t first, uint32_t last);
 
@@ -163,7 +171,8 @@ bool stall_op(struct device *dev, struct io_op *op, int result);
 bool stall_request(struct device_request *request, int result);
 void stall_retry(struct loop_timer *timer);
 
-/* load.c */
+/* load.c: the index of one delta into a map; a writer's clusters are claimed. And: those of all levels into the merged map. */
+int load_delta(struct device *dev, unsigned level, struct map *map, struct writer *writer, struct ploop_error *err);
 int load_levels(struct device *dev, struct ploop_error *err);
 
 #endif

@@ -17,7 +17,9 @@
 #define LOAD_CHUNK (UINT64_C(1) << 20)
 
 struct load {
-	struct device *dev;
+	struct map *map;       /* where the entries go */
+	struct writer *writer; /* whose clusters are claimed; or NULL */
+	bool rescue;           /* a shared cluster is no reason to refuse: nobody will write */
 	unsigned level;
 	const struct delta *delta;
 	uint64_t file_size;
@@ -34,7 +36,6 @@ static int load_refuse(const struct load *load, uint32_t v, const char *what)
 
 static int load_entry(const struct load *load, uint32_t v, uint32_t entry)
 {
-	struct device *dev = load->dev;
 	uint32_t cluster;
 
 	if (load->delta->format->decode(&load->delta->geometry, entry, &cluster))
@@ -43,12 +44,10 @@ static int load_entry(const struct load *load, uint32_t v, uint32_t entry)
 		return 0;
 	if (cluster >= load->end)
 		return load_refuse(load, v, "points beyond the end of the file");
-	if (load->level == device_top_level(dev)) {
-		/* Only writes would be dangerous: the data of such a disk can still be rescued by reading it. */
-		if (!alloc_claim(&dev->writer->alloc, cluster) && !dev->read_only)
-			return load_refuse(load, v, "points to a cluster that another entry uses");
-	}
-	map_cover(&dev->map, v, load->level, cluster);
+	/* Only writes would be dangerous: the data of such a disk can still be rescued by reading it. */
+	if (load->writer && !alloc_claim(&load->writer->alloc, cluster) && !load->rescue)
+		return load_refuse(load, v, "points to a cluster that another entry uses");
+	map_cover(load->map, v, load->level, cluster);
 	return 0;
 }
 
@@ -115,18 +114,16 @@ static int load_index(const struct load *load, uint8_t *buffer)
 	return 0;
 }
 
-/* A raw level: all of it is mapped when it is the top; below the top its holes read as zeros and need no entry. */
+/* A raw level: all of it is mapped where it is written to; else its holes read as zeros and need no entry. */
 static int load_raw(const struct load *load)
 {
-	struct device *dev = load->dev;
 	const struct geometry *g = &load->delta->geometry;
-	bool top = load->level == device_top_level(dev);
 	uint64_t at = 0;
 
 	while (at < g->size) {
 		uint64_t data = at, hole = g->size;
 
-		if (!top) {
+		if (!load->writer) {
 			int r = io_next_data(load->delta->file, at, &data, &hole);
 
 			if (r)
@@ -135,9 +132,8 @@ static int load_raw(const struct load *load)
 				break;
 			hole = min_u64(hole, g->size);
 		}
-		for (uint64_t v = data / g->cluster; v < div_round_up(hole, g->cluster); v++) {
-			map_cover(&dev->map, (uint32_t)v, load->level, (uint32_t)v + 1);
-		}
+		for (uint64_t v = data / g->cluster; v < div_round_up(hole, g->cluster); v++)
+			map_cover(load->map, (uint32_t)v, load->level, (uint32_t)v + 1);
 		at = hole;
 	}
 	return 0;
@@ -155,10 +151,13 @@ static uint32_t load_file_clusters(const struct delta *delta, uint64_t file_size
 	return (uint32_t)max_u64(g->first, min_u64(count, (uint64_t)delta->format->last(g) + 1));
 }
 
-static int load_level(struct device *dev, unsigned level, uint8_t *buffer, struct ploop_error *err)
+int load_delta(struct device *dev, unsigned level, struct map *map, struct writer *writer, struct ploop_error *err)
 {
 	const struct delta *delta = &dev->levels[level];
-	struct load load = { .dev = dev, .level = level, .delta = delta, .err = err };
+	struct load load = {
+		.map = map, .writer = writer, .rescue = dev->read_only, .level = level, .delta = delta, .err = err
+	};
+	uint8_t *buffer;
 	int r = io_size(delta->file, &load.file_size);
 
 	if (r)
@@ -166,21 +165,21 @@ static int load_level(struct device *dev, unsigned level, uint8_t *buffer, struc
 	if (!delta->format->has_index)
 		return load_raw(&load);
 	load.end = load_file_clusters(delta, load.file_size);
-	if (level == device_top_level(dev) && writer_init_alloc(dev->writer, load.end))
-		return error_set(err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s: no memory for the map of free clusters",
-				 delta->file->path);
-	return load_index(&load, buffer);
+	buffer = io_buffer_new(LOAD_CHUNK);
+	if (!buffer || (writer && writer_init_alloc(writer, load.end)))
+		r = error_set(err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s: no memory to read the index", delta->file->path);
+	else
+		r = load_index(&load, buffer);
+	if (buffer)
+		io_buffer_free(buffer, LOAD_CHUNK);
+	return r;
 }
 
 int load_levels(struct device *dev, struct ploop_error *err)
 {
-	uint8_t *buffer = io_buffer_new(LOAD_CHUNK);
 	int r = 0;
 
-	if (!buffer)
-		return error_set(err, -ENOMEM, PLOOP_EXIT_MALLOC, "no memory to read the index");
 	for (unsigned level = 0; level < dev->nlevels && !r; level++)
-		r = load_level(dev, level, buffer, err);
-	io_buffer_free(buffer, LOAD_CHUNK);
+		r = load_delta(dev, level, &dev->map, level == device_top_level(dev) ? dev->writer : NULL, err);
 	return r;
 }

@@ -36,7 +36,6 @@ void lock_release(struct device *dev, struct device_lock *lock)
 	struct list woken;
 	struct list *node;
 
-	(void)dev;
 	list_remove(&lock->node);
 	list_init(&woken);
 	list_move_all(&woken, &lock->waiters);
@@ -46,6 +45,8 @@ void lock_release(struct device *dev, struct device_lock *lock)
 		request->waiting = false;
 		request_continue(request);
 	}
+	if (dev->merge)
+		merge_poke(dev->merge);
 }
 
 void lock_wait(struct device_request *request, struct device_lock *lock)
@@ -58,6 +59,17 @@ void lock_wait(struct device_request *request, struct device_lock *lock)
 static bool lock_piece_touches(const struct device_piece *piece, uint64_t start, uint64_t end)
 {
 	return piece->busy && piece->start < end && start < piece->end;
+}
+
+bool lock_alone(const struct device *dev, const struct device_lock *lock)
+{
+	list_for_each (node, &dev->locks) {
+		const struct device_lock *other = container_of(node, struct device_lock, node);
+
+		if (other != lock && other->first <= lock->last && lock->first <= other->last)
+			return false;
+	}
+	return !lock_in_flight(dev, lock->first, lock->last);
 }
 
 bool lock_in_flight(const struct device *dev, uint32_t first, uint32_t last)

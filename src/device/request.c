@@ -36,6 +36,8 @@ static void request_last(struct device *dev)
 {
 	if (dev->push)
 		push_drained(dev->push);
+	if (dev->merge)
+		merge_poke(dev->merge);
 	device_check_close(dev);
 }
 
@@ -50,7 +52,7 @@ static void request_committed(struct device_commit_waiter *waiter, int result)
 static void request_commit(struct device_request *request)
 {
 	struct device *dev = request->device;
-	struct writer *writer = --request->commits && dev->under ? dev->under : dev->writer;
+	struct writer *writer = --request->commits ? dev->under : dev->writer;
 
 	request->pending++;
 	request->waiter.done = request_committed;
@@ -68,7 +70,7 @@ static void request_finish(struct device_request *request)
 
 	if (request_wants_commit(request) && !request->committing) {
 		request->committing = true;
-		request->commits = dev->under ? 2 : 1;
+		request->commits = dev->under_end ? 2 : 1;
 	}
 	if (!request->result && request->commits) {
 		request_commit(request);
@@ -103,6 +105,8 @@ static void piece_done(struct io_op *op, int result)
 	request_progress(request, result);
 	if (!list_empty(&dev->drainers))
 		erase_drained(dev);
+	if (dev->merge)
+		merge_poke(dev->merge);
 }
 
 struct device_piece *request_piece(struct device_request *request)
@@ -144,6 +148,9 @@ uint64_t request_run_end(const struct device_request *request, uint32_t v)
 	uint32_t last = (uint32_t)((end - 1) / dev->cluster);
 	uint32_t n = list_empty(&dev->locks) ? map_run(&dev->map, v, last - v + 1) : 1;
 
+	/* What lies together may still have two writers. */
+	if (v < dev->under_end)
+		n = (uint32_t)min_u64(n, dev->under_end - v);
 	return min_u64(end, ((uint64_t)v + n) * dev->cluster);
 }
 

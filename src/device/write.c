@@ -85,9 +85,7 @@ static void change_publish(struct device_request *request)
 
 	for (uint32_t i = 0; i < change->count; i++) {
 		map_cover(&dev->map, change->first + i, change->writer->level, change->cluster + i);
-		if (change->writer->index)
-			change->writer->index[change->first + i] = change->cluster + i;
-		commit_dirty(&change->writer->commit, change->first + i);
+		writer_set_entry(change->writer, change->first + i, change->cluster + i);
 	}
 }
 

@@ -159,9 +159,16 @@ uint32_t writer_entry(const struct writer *writer, uint32_t v)
 {
 	const struct map *map = &writer->device->map;
 
-	if (writer->index)
-		return writer->index[v];
+	if (writer->own.cluster)
+		return writer->own.cluster[v];
 	return map_in(map, v, writer->level) ? map->cluster[v] : 0;
+}
+
+void writer_set_entry(struct writer *writer, uint32_t v, uint32_t cluster)
+{
+	if (writer->own.cluster)
+		writer->own.cluster[v] = cluster;
+	commit_dirty(&writer->commit, v);
 }
 
 int writer_start(struct writer *writer, struct ploop_error *err)
@@ -237,5 +244,6 @@ void writer_free(struct writer *writer)
 		return;
 	commit_fini(&writer->commit);
 	alloc_fini(&writer->alloc);
+	map_fini(&writer->own);
 	free(writer);
 }

@@ -8,6 +8,7 @@
 
 #include "device/alloc.h"
 #include "device/commit.h"
+#include "device/map.h"
 #include "format/format.h"
 
 struct device;
@@ -17,9 +18,9 @@ struct writer {
 	struct device *device;
 	struct delta *delta; /* in device->levels */
 	unsigned level;
-	/* The whole index of a delta that others lie over (a merge writes to it): the map knows only what is not covered. NULL for
+	/* The whole index of a delta that others lie over (a merge writes to it): the map knows only what is not covered. Empty for
 	 * the top, whose index the map knows whole. */
-	uint32_t *index;
+	struct map own;
 	struct alloc alloc;
 	struct commit commit;
 };
@@ -39,6 +40,9 @@ int writer_allocate(struct writer *writer, uint32_t count, uint32_t *ret);
 
 /* The file cluster that this delta maps v to; 0 none. */
 uint32_t writer_entry(const struct writer *writer, uint32_t v);
+
+/* The delta maps v to this cluster from now on; 0: no more. The merged map is the caller's affair. */
+void writer_set_entry(struct writer *writer, uint32_t v, uint32_t cluster);
 
 /* Before the first and after the last write; the order is in writer.c. Both block. */
 int writer_start(struct writer *writer, struct ploop_error *err);

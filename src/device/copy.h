@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* copy.h - one cluster from one delta into another: cloned where the file system can, else read and written. */
+#ifndef DEVICE_COPY_H
+#define DEVICE_COPY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "format/format.h"
+#include "io/io.h"
+
+struct device;
+
+struct copy {
+	/* The caller's. */
+	struct device *device;
+	const struct delta *from, *to;
+	uint32_t from_cluster, to_cluster;
+	uint64_t length; /* bytes of the cluster that count */
+	bool stale;      /* the place may hold old data; else it reads as zeros */
+	void (*done)(struct copy *copy, int result);
+	void *buffer; /* copy_buffer_size() bytes */
+	bool stored;  /* result: something that is not zero was stored, or may have been */
+
+	/* The engine's. */
+	uint64_t chunk, chunk_end;
+	struct io_op op;
+};
+
+uint32_t copy_buffer_size(const struct device *device);
+
+/* Starts it. The new data is not durable when it is done. */
+void copy_start(struct copy *copy);
+
+#endif

@@ -1,0 +1,698 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * merge.c - the data of upper levels comes into a lower one, while requests go on.
+ *
+ * Two stages, of which either may be empty:
+ *
+ *	LOWER  levels low+1 .. high, none of them the top: nobody writes to them. Their data is copied, batch by batch, into
+ *	       `low`; at the end, with the gate closed for a moment, the map is turned to it and the levels are gone.
+ *	TOP    the top, which is then just above `low`. A border moves up the disk: below it requests go to `low` already, above
+ *	       it to the top. One batch at a time is locked against writes and carried over the border:
+ *	           COPY    its clusters are copied into `low`
+ *	           SETTLE  `low` is committed: data, index
+ *	           CLEAR   the map is turned to `low`, and the top without those entries is committed
+ *	       At the end nothing is mapped by the top, and with the gate closed for a moment `low` becomes the top.
+ *
+ * Order of writes:
+ *  1. LOWER: an entry of `low` is written only when its data is durable (commit.c). What it says is covered by the levels
+ *     above until they are gone, and these never change: cut off anywhere, the stack in the files is the same disk.
+ *  2. TOP: an entry of the top is cleared only when the data and the entry in `low` are durable (SETTLE before CLEAR). Requests
+ *     write to `low` in place of the top only where the top's entry is durably clear: the border moves after CLEAR, and the
+ *     lock is held until then. So neither an old entry of the top can cover newer data, nor can data be missing.
+ *  3. The files of the merged levels are left as they are (the top: with an empty index), until the caller has changed what
+ *     names them.
+ * A merge that ends early leaves the border where it is: the device goes on with two writers, and a later merge goes on.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "device/copy.h"
+#include "device/internal.h"
+
+#define MERGE_COPIES 8
+#define LOWER_BATCH (UINT64_C(256) << 20) /* bytes copied between two commits */
+#define TOP_BATCH (UINT64_C(16) << 20)    /* bytes locked at a time */
+#define TOP_SPAN 65536u                   /* clusters locked at a time */
+#define SECOND UINT64_C(1000000000)
+
+enum merge_step {
+	MERGE_BATCH,  /* between batches */
+	MERGE_PAUSED, /* the same, until somebody or the timer says so */
+	MERGE_ALONE,  /* TOP: waits until nothing is under way in the batch */
+	MERGE_COPY,   /* copies are under way */
+	MERGE_SETTLE, /* `low` is being committed */
+	MERGE_CLEAR,  /* TOP: the top is being committed */
+	MERGE_DRAIN,  /* the gate is closed; waits for the requests under way */
+	MERGE_LAST,   /* `low` is committed for the last time */
+	MERGE_LAST_TOP,
+	MERGE_TURN, /* nothing is under way at all */
+	MERGE_QUIT, /* failed or stopped */
+	MERGE_OVER,
+};
+
+struct merge_copy {
+	struct copy copy;
+	struct device_merge *merge;
+	uint32_t v;
+	bool busy;
+	bool fresh; /* the place was chosen for this copy */
+};
+
+struct device_merge {
+	struct device *device;
+	unsigned low, high; /* of the stage */
+	bool top;           /* the stage */
+	bool top_follows;   /* LOWER: another stage comes */
+	enum merge_step step;
+	struct writer *target; /* = device->under */
+	struct map sources;    /* LOWER: the topmost entries of the sources */
+	uint32_t next, end;    /* the batch: `next` is what to copy next, `end` one past its last */
+	struct device_lock lock;
+	struct merge_copy copies[MERGE_COPIES];
+	unsigned busy;
+	bool copied; /* something, in this batch */
+	void *buffers;
+	struct device_commit_waiter waiter;
+	struct loop_timer timer;
+	struct loop_task task;
+	uint64_t total, moved, rate, started;
+	bool paused, stopped, locked;
+	int result;
+	void (*done)(void *data, int result);
+	void *data;
+};
+
+static void merge_copied(struct copy *copy, int result);
+
+/* The task does the next step outside whatever called: it may free what is still in use below us. */
+static void merge_later(struct device_merge *merge, enum merge_step step)
+{
+	merge->step = step;
+	loop_defer(merge->device->loop, &merge->task);
+}
+
+static void merge_wait_commit(struct device_merge *merge, struct writer *writer, enum merge_step step)
+{
+	merge->step = step;
+	commit_wait(&writer->commit, &merge->waiter);
+}
+
+static void merge_free(struct device_merge *merge)
+{
+	map_fini(&merge->sources);
+	if (merge->buffers)
+		io_buffer_free(merge->buffers, (size_t)MERGE_COPIES * copy_buffer_size(merge->device));
+	free(merge);
+}
+
+static void merge_end(struct device_merge *merge, int result)
+{
+	struct device *dev = merge->device;
+	void (*done)(void *data, int result) = merge->done;
+	void *data = merge->data;
+
+	dev->merge = NULL;
+	merge_free(merge);
+	done(data, result);
+	device_check_close(dev);
+}
+
+/* Fails or is stopped, with no copy under way. LOWER leaves no trace in the device, TOP its border. */
+static void merge_fail(struct device_merge *merge, int result)
+{
+	struct device *dev = merge->device;
+
+	merge->result = result;
+	if (dev->gated)
+		gate_open(dev);
+	if (merge->locked)
+		lock_release(dev, &merge->lock);
+	merge->locked = false;
+	/* A commit that nobody asked for may be under way. */
+	merge_wait_commit(merge, merge->target, MERGE_QUIT);
+}
+
+static void merge_quit(struct device_merge *merge)
+{
+	struct device *dev = merge->device;
+
+	if (!dev->under_end) {
+		/* Entries that were written say what the levels above say. */
+		writer_free(dev->under);
+		dev->under = NULL;
+	}
+	merge_end(merge, merge->result);
+}
+
+/* What `low` maps v to. */
+static uint32_t merge_entry(const struct device_merge *merge, uint32_t v)
+{
+	return merge->target->delta->format->has_index ? writer_entry(merge->target, v) : v + 1;
+}
+
+/* Turns the merged map for v to `low`. What lies under `low` is not known, unless it is the base. */
+static void merge_turn_map(struct device_merge *merge, uint32_t v)
+{
+	struct map *map = &merge->device->map;
+	uint32_t cluster = merge_entry(merge, v);
+
+	map_clear(map, v);
+	if (cluster)
+		map_cover(map, v, merge->low, cluster);
+	if (merge->low)
+		bitmap_set(&map->below, v);
+	else
+		bitmap_clear(&map->below, v);
+}
+
+/* The levels first .. last are gone; those above move down. */
+static void merge_drop_levels(struct device *dev, unsigned first, unsigned last)
+{
+	unsigned gone = last - first + 1;
+
+	memmove(&dev->levels[first], &dev->levels[last + 1], (dev->nlevels - last - 1) * sizeof(dev->levels[0]));
+	dev->nlevels -= gone;
+	dev->writer->level -= gone;
+	dev->writer->delta = &dev->levels[dev->writer->level];
+	dev->top = dev->writer->delta;
+}
+
+/* LOWER is copied and committed, and nothing is under way: turns the map. */
+static void merge_turn_lower(struct device_merge *merge)
+{
+	struct device *dev = merge->device;
+	unsigned gone = merge->high - merge->low;
+
+	for (uint32_t v = 0; v < dev->map.count; v++) {
+		unsigned level = dev->map.level[v];
+
+		if (!dev->map.cluster[v] || level < merge->low)
+			continue;
+		if (level > merge->high) {
+			dev->map.level[v] = (uint8_t)(level - gone);
+			continue;
+		}
+		if (level > merge->low)
+			merge_turn_map(merge, v);
+	}
+	merge_drop_levels(dev, merge->low + 1, merge->high);
+}
+
+/* TOP is over and nothing is under way: `low` is the top. Returns the old top's writer. */
+static struct writer *merge_turn_top(struct device_merge *merge)
+{
+	struct device *dev = merge->device;
+	struct writer *old = dev->writer;
+
+	dev->writer = dev->under;
+	dev->under = NULL;
+	dev->under_end = 0;
+	dev->nlevels--;
+	dev->top = dev->writer->delta;
+	map_fini(&dev->writer->own); /* nothing lies over it: the merged map knows it whole */
+	return old;
+}
+
+/* A raw delta maps everything. */
+static void merge_map_raw(struct device_merge *merge)
+{
+	struct map *map = &merge->device->map;
+
+	for (uint32_t v = 0; v < map->count; v++)
+		if (!map->cluster[v])
+			map_cover(map, v, merge->low, v + 1);
+}
+
+/* The second stage: the top, which is now just above `low`. */
+static void merge_begin_top(struct device_merge *merge)
+{
+	const struct device *dev = merge->device;
+
+	merge->top = true;
+	merge->top_follows = false;
+	merge->high = merge->low + 1;
+	merge->next = merge->end = dev->under_end;
+	for (uint32_t v = merge->end; v < dev->map.count; v++)
+		merge->total += map_in(&dev->map, v, device_top_level(dev)) ? dev->cluster : 0;
+	if (!merge->target->delta->format->has_index)
+		merge_map_raw(merge);
+	merge_later(merge, MERGE_BATCH);
+}
+
+/* Nothing is under way at all. */
+static void merge_turn(struct device_merge *merge)
+{
+	struct device *dev = merge->device;
+	struct writer *over = merge->target; /* the one that nobody needs any more */
+
+	if (commit_busy(&merge->target->commit) || (merge->top && commit_busy(&dev->writer->commit))) {
+		merge_wait_commit(merge, merge->target, MERGE_LAST);
+		return;
+	}
+	if (merge->top)
+		over = merge_turn_top(merge);
+	else
+		merge_turn_lower(merge);
+	gate_open(dev);
+	if (merge->top_follows) {
+		merge_begin_top(merge);
+		return;
+	}
+	if (!merge->top)
+		dev->under = NULL;
+	merge->result = writer_finish(over);
+	/* An old top that cannot be closed is empty all the same. */
+	if (merge->top)
+		merge->result = 0;
+	writer_free(over);
+	merge_later(merge, MERGE_OVER);
+}
+
+static void merge_drain(struct device_merge *merge)
+{
+	merge->step = MERGE_DRAIN;
+	gate_close(merge->device);
+	merge_poke(merge);
+}
+
+/* TOP: `low` is durable; turns the map of the batch, and lets the top forget it. */
+static void merge_clear(struct device_merge *merge)
+{
+	struct device *dev = merge->device;
+	unsigned level = device_top_level(dev);
+
+	for (uint32_t v = merge->lock.first; v <= merge->lock.last; v++) {
+		if (!map_in(&dev->map, v, level))
+			continue;
+		merge_turn_map(merge, v);
+		commit_dirty(&dev->writer->commit, v);
+	}
+	merge_wait_commit(merge, dev->writer, MERGE_CLEAR);
+}
+
+/* TOP: the batch is over the border. */
+static void merge_cleared(struct device_merge *merge)
+{
+	struct device *dev = merge->device;
+
+	dev->under_end = merge->lock.last + 1;
+	merge->locked = false;
+	merge_later(merge, MERGE_BATCH);
+	lock_release(dev, &merge->lock);
+}
+
+static void merge_committed(struct device_commit_waiter *waiter, int result)
+{
+	struct device_merge *merge = container_of(waiter, struct device_merge, waiter);
+
+	if (merge->step == MERGE_QUIT)
+		merge_later(merge, MERGE_QUIT);
+	else if (result)
+		merge_fail(merge, result);
+	else if (merge->step == MERGE_CLEAR)
+		merge_cleared(merge);
+	else if (merge->step == MERGE_LAST && merge->top)
+		merge_wait_commit(merge, merge->device->writer, MERGE_LAST_TOP);
+	else if (merge->step == MERGE_LAST || merge->step == MERGE_LAST_TOP)
+		merge_later(merge, MERGE_TURN);
+	else if (merge->top)
+		merge_clear(merge);
+	else
+		merge_later(merge, MERGE_BATCH);
+}
+
+/* All copies of the batch are done. */
+static void merge_settle(struct device_merge *merge)
+{
+	if (merge->result)
+		merge_fail(merge, merge->result);
+	else if (merge->copied)
+		merge_wait_commit(merge, merge->target, MERGE_SETTLE);
+	else if (merge->top)
+		merge_cleared(merge);
+	else
+		merge_later(merge, MERGE_BATCH);
+}
+
+static const struct delta *merge_source(const struct device_merge *merge, uint32_t v, uint32_t *ret_cluster)
+{
+	const struct device *dev = merge->device;
+	const struct map *map = merge->top ? &dev->map : &merge->sources;
+
+	if (!map->cluster[v] || (merge->top && map->level[v] != device_top_level(dev)))
+		return NULL;
+	*ret_cluster = map->cluster[v];
+	return &dev->levels[map->level[v]];
+}
+
+/* Finds a place for the copy of cluster v in the target. 0 or a negative errno. */
+static int merge_place(struct device_merge *merge, struct merge_copy *slot)
+{
+	struct copy *copy = &slot->copy;
+	int r;
+
+	copy->to_cluster = merge_entry(merge, slot->v);
+	slot->fresh = !copy->to_cluster;
+	copy->stale = true;
+	if (!slot->fresh)
+		return 0;
+	r = writer_allocate(merge->target, 1, &copy->to_cluster);
+	if (r < 0)
+		return r;
+	copy->stale = alloc_stale(&merge->target->alloc, copy->to_cluster, 1);
+	return 0;
+}
+
+static void merge_start_copy(struct device_merge *merge, struct merge_copy *slot)
+{
+	const struct device *dev = merge->device;
+	struct copy *copy = &slot->copy;
+	int r = merge_place(merge, slot);
+
+	if (r) {
+		merge->result = r;
+		return;
+	}
+	copy->to = merge->target->delta;
+	copy->length = dev->cluster;
+	if (!copy->to->format->has_index)
+		copy->length = device_cluster_end(dev, slot->v) - (uint64_t)slot->v * dev->cluster;
+	slot->busy = true;
+	merge->busy++;
+	merge->copied = true;
+	copy_start(copy);
+}
+
+/* The next cluster of the batch that has something to copy, into the slot. */
+static bool merge_next(struct device_merge *merge, struct merge_copy *slot)
+{
+	while (merge->next < merge->end) {
+		slot->v = merge->next++;
+		slot->copy.from = merge_source(merge, slot->v, &slot->copy.from_cluster);
+		if (slot->copy.from)
+			return true;
+	}
+	return false;
+}
+
+/* Starts copies until all slots are busy or the batch is through. */
+static void merge_copy(struct device_merge *merge)
+{
+	for (unsigned i = 0; i < MERGE_COPIES && !merge->result; i++) {
+		struct merge_copy *slot = &merge->copies[i];
+
+		if (slot->busy)
+			continue;
+		if (!merge_next(merge, slot))
+			break;
+		merge_start_copy(merge, slot);
+	}
+	if (!merge->busy)
+		merge_settle(merge);
+}
+
+static void merge_copied(struct copy *copy, int result)
+{
+	struct merge_copy *slot = container_of(copy, struct merge_copy, copy);
+	struct device_merge *merge = slot->merge;
+
+	slot->busy = false;
+	merge->busy--;
+	merge->moved += merge->device->cluster;
+	if (result && !merge->result)
+		merge->result = result;
+	/* Zeros need no place in the base. */
+	if (slot->fresh && (result || (!copy->stored && !merge->low)))
+		alloc_untake(&merge->target->alloc, copy->to_cluster, 1);
+	else if (slot->fresh)
+		writer_set_entry(merge->target, slot->v, copy->to_cluster);
+	merge_copy(merge);
+}
+
+/* Chooses the next batch: up to so many bytes to copy. */
+static void merge_choose(struct device_merge *merge)
+{
+	const struct device *dev = merge->device;
+	uint64_t most = merge->top ? TOP_BATCH : LOWER_BATCH, bytes = 0;
+	uint32_t span = merge->top ? TOP_SPAN : UINT32_MAX, cluster;
+
+	merge->next = merge->end;
+	merge->copied = false;
+	while (merge->end < dev->map.count && bytes < most && merge->end - merge->next < span)
+		bytes += merge_source(merge, merge->end++, &cluster) ? dev->cluster : 0;
+}
+
+/* TOP: goes on when nothing is under way in the batch any more. */
+static void merge_alone(struct device_merge *merge)
+{
+	if (!lock_alone(merge->device, &merge->lock))
+		return;
+	merge->step = MERGE_COPY;
+	merge_copy(merge);
+}
+
+/* When this batch may begin, given the rate; 0 now. */
+static uint64_t merge_delay(const struct device_merge *merge)
+{
+	uint64_t due, now = loop_now(merge->device->loop);
+
+	if (!merge->rate)
+		return 0;
+	due = merge->started + (uint64_t)((double)merge->moved / (double)merge->rate * (double)SECOND);
+	return due > now ? due - now : 0;
+}
+
+static void merge_batch(struct device_merge *merge)
+{
+	struct device *dev = merge->device;
+	uint64_t delay = merge_delay(merge);
+
+	if (merge->stopped || dev->closing) {
+		merge_fail(merge, -ECANCELED);
+	} else if (merge->paused || delay) {
+		merge->step = MERGE_PAUSED;
+		if (!merge->paused)
+			loop_timer_set(dev->loop, &merge->timer, delay);
+	} else if (merge->end == dev->map.count) {
+		merge_drain(merge);
+	} else if (merge->top) {
+		merge_choose(merge);
+		merge->step = MERGE_ALONE;
+		merge->locked = true;
+		lock_take(dev, &merge->lock, merge->next, merge->end - 1, false);
+		merge_alone(merge);
+	} else {
+		merge_choose(merge);
+		merge->step = MERGE_COPY;
+		merge_copy(merge);
+	}
+}
+
+static void merge_run(struct loop_task *task)
+{
+	struct device_merge *merge = container_of(task, struct device_merge, task);
+
+	switch (merge->step) {
+	case MERGE_BATCH:
+		merge_batch(merge);
+		break;
+	case MERGE_TURN:
+		merge_turn(merge);
+		break;
+	case MERGE_QUIT:
+		merge_quit(merge);
+		break;
+	case MERGE_OVER:
+		merge_end(merge, merge->result);
+		break;
+	default:
+		break;
+	}
+}
+
+static void merge_expired(struct loop_timer *timer)
+{
+	merge_later(container_of(timer, struct device_merge, timer), MERGE_BATCH);
+}
+
+void merge_poke(struct device_merge *merge)
+{
+	if (merge->step == MERGE_ALONE)
+		merge_alone(merge);
+	else if (merge->step == MERGE_DRAIN && list_empty(&merge->device->active))
+		merge_wait_commit(merge, merge->target, MERGE_LAST);
+}
+
+static int merge_check(const struct device *dev, const struct device_merge_config *config, struct ploop_error *err)
+{
+	const struct delta *low;
+
+	if (dev->read_only || dev->aborted)
+		return error_set(err, -EROFS, PLOOP_EXIT_BUSY, "the device takes no writes, so nothing can be merged");
+	if (dev->merge || dev->push || dev->closing)
+		return error_set(err, -EBUSY, PLOOP_EXIT_BUSY, "another operation on the device is under way");
+	if (config->low >= config->high || config->high >= dev->nlevels)
+		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM, "there are no levels %u to %u in a stack of %u deltas",
+				 config->low, config->high, dev->nlevels);
+	if (dev->under && (config->low != dev->under->level || config->high != device_top_level(dev)))
+		return error_set(err, -EBUSY, PLOOP_EXIT_BUSY,
+				 "the merge of levels %u..%u that was stopped must end first", dev->under->level,
+				 device_top_level(dev));
+	low = &dev->levels[config->low];
+	if (low->format->has_index && low->geometry.size != dev->size)
+		return error_set(err, -EFBIG, PLOOP_EXIT_PARAM,
+				 "%s: is smaller than what shall be merged into it; grow it first", low->file->path);
+	return writer_check(low, err);
+}
+
+/* A raw delta may be shorter than the disk. */
+static int merge_stretch(struct device *dev, struct delta *low, struct ploop_error *err)
+{
+	int r;
+
+	if (low->geometry.size >= dev->size)
+		return 0;
+	r = io_truncate(low->file, dev->size);
+	if (r)
+		return error_sys(err, r, PLOOP_EXIT_FTRUNCATE, "%s: cannot make it longer", low->file->path);
+	low->geometry.size = dev->size;
+	low->geometry.clusters = dev->map.count;
+	return 0;
+}
+
+/* Makes the low level one that is written to. */
+static int merge_open_target(struct device *dev, unsigned low, struct ploop_error *err)
+{
+	const struct delta *delta = &dev->levels[low];
+	struct writer *target = NULL;
+	int r = writer_new(dev, low, &target);
+
+	if (!r)
+		r = map_init(&target->own, dev->map.count);
+	if (r)
+		error_set(err, r, PLOOP_EXIT_MALLOC, "no memory for the index of %s", delta->file->path);
+	if (!r && delta->format->has_index)
+		r = load_delta(dev, low, &target->own, target, err);
+	if (!r && !delta->format->has_index)
+		r = merge_stretch(dev, target->delta, err);
+	if (!r)
+		r = writer_start(target, err);
+	if (r) {
+		writer_free(target);
+		return r;
+	}
+	dev->under = target;
+	return 0;
+}
+
+static int merge_load_sources(struct device_merge *merge, struct ploop_error *err)
+{
+	struct device *dev = merge->device;
+	int r = map_init(&merge->sources, dev->map.count);
+
+	if (r)
+		return error_set(err, r, PLOOP_EXIT_MALLOC, "no memory for the indexes of what shall be merged");
+	for (unsigned level = merge->low + 1; level <= merge->high && !r; level++)
+		r = load_delta(dev, level, &merge->sources, NULL, err);
+	merge->total = merge->sources.mapped * dev->cluster;
+	return r;
+}
+
+static int merge_prepare(struct device_merge *merge, const struct device_merge_config *config, struct ploop_error *err)
+{
+	struct device *dev = merge->device;
+	int r = 0;
+
+	merge->buffers = io_buffer_new((size_t)MERGE_COPIES * copy_buffer_size(dev));
+	if (!merge->buffers)
+		return error_set(err, -ENOMEM, PLOOP_EXIT_MALLOC, "no memory for a merge");
+	for (unsigned i = 0; i < MERGE_COPIES; i++) {
+		struct merge_copy *slot = &merge->copies[i];
+
+		slot->merge = merge;
+		slot->copy.device = dev;
+		slot->copy.done = merge_copied;
+		slot->copy.buffer = (char *)merge->buffers + (size_t)i * copy_buffer_size(dev);
+	}
+	merge->low = config->low;
+	merge->top = config->high == device_top_level(dev) && config->high == config->low + 1;
+	merge->top_follows = config->high == device_top_level(dev) && !merge->top;
+	merge->high = merge->top_follows ? config->high - 1 : config->high;
+	if (!merge->top)
+		r = merge_load_sources(merge, err);
+	if (!r && !dev->under)
+		r = merge_open_target(dev, config->low, err);
+	merge->target = dev->under;
+	return r;
+}
+
+int device_merge(struct device *dev, const struct device_merge_config *config, struct ploop_error *err)
+{
+	struct device_merge *merge;
+	struct io_file *old;
+	int r = merge_check(dev, config, err);
+
+	if (r)
+		return r;
+	merge = calloc(1, sizeof(*merge));
+	if (!merge)
+		return error_set(err, -ENOMEM, PLOOP_EXIT_MALLOC, "no memory for a merge");
+	merge->device = dev;
+	merge->waiter.done = merge_committed;
+	merge->timer.expired = merge_expired;
+	merge->task.run = merge_run;
+	merge->rate = config->bytes_a_second;
+	merge->started = loop_now(dev->loop);
+	merge->done = config->done;
+	merge->data = config->data;
+	old = dev->levels[config->low].file;
+	dev->levels[config->low].file = config->file;
+	r = merge_prepare(merge, config, err);
+	if (r) {
+		dev->levels[config->low].file = old;
+		merge_free(merge);
+		return r;
+	}
+	dev->merge = merge;
+	if (merge->top)
+		merge_begin_top(merge);
+	else
+		merge_later(merge, MERGE_BATCH);
+	return 0;
+}
+
+void device_merge_stop(struct device *device)
+{
+	struct device_merge *merge = device->merge;
+
+	if (!merge)
+		return;
+	merge->stopped = true;
+	device_merge_pause(device, false);
+}
+
+void device_merge_pause(struct device *device, bool paused)
+{
+	struct device_merge *merge = device->merge;
+
+	if (!merge)
+		return;
+	merge->paused = paused;
+	if (paused || merge->step != MERGE_PAUSED)
+		return;
+	if (merge->timer.armed)
+		loop_timer_cancel(device->loop, &merge->timer);
+	merge_later(merge, MERGE_BATCH);
+}
+
+bool device_merge_progress(const struct device *device, uint64_t *ret_total, uint64_t *ret_done)
+{
+	if (!device->merge)
+		return false;
+	*ret_total = device->merge->total;
+	*ret_done = device->merge->moved;
+	return true;
+}
