@@ -159,7 +159,9 @@ int device_push(struct device *device, const struct delta *delta, void (*done)(v
 		struct ploop_error *err);
 
 struct device_merge_config {
-	unsigned low, high;      /* levels low + 1 .. high are merged into level low */
+	/* Levels low + 1 .. high are merged into level low. The top can only be merged into the level just below it: merge those
+	 * between first, and let the descriptor forget them. */
+	unsigned low, high;
 	struct io_file *file;    /* the low level's file, open for writing; takes the place of the one the device has */
 	uint64_t bytes_a_second; /* of data moved; 0: as fast as it goes */
 	/* The merge is over. 0: the levels low + 1 .. high are gone from the device, which reads and writes as before; nobody uses

@@ -165,6 +165,9 @@ bool lock_alone(const struct device *dev, const struct device_lock *lock);
 /* Whether a piece in flight touches the clusters. */
 bool lock_in_flight(const struct device *dev, uint32_t first, uint32_t last);
 
+/* Whether a request under way uses the file. */
+bool lock_file_in_flight(const struct device *dev, const struct io_file *file);
+
 /* stall.c: true when the operation failed for want of space and will be tried again: its `done` is called once more. */
 bool stall_op(struct device *dev, struct io_op *op, int result);
 /* The same for a request that could not be started. */

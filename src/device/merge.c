@@ -2,15 +2,16 @@
 /*
  * merge.c - the data of upper levels comes into a lower one, while requests go on.
  *
- * Two stages, of which either may be empty:
+ * Two kinds:
  *
  *	LOWER  levels low+1 .. high, none of them the top: nobody writes to them. Their data is copied, batch by batch, into
  *	       `low`; at the end, with the gate closed for a moment, the map is turned to it and the levels are gone.
- *	TOP    the top, which is then just above `low`. A border moves up the disk: below it requests go to `low` already, above
+ *	TOP    the top, which lies just above `low`. A border moves up the disk: below it requests go to `low` already, above
  *	       it to the top. One batch at a time is locked against writes and carried over the border:
  *	           COPY    its clusters are copied into `low`
  *	           SETTLE  `low` is committed: data, index
  *	           CLEAR   the map is turned to `low`, and the top without those entries is committed
+ *	           FORGET  nobody reads the top's clusters any more: they are free
  *	       At the end nothing is mapped by the top, and with the gate closed for a moment `low` becomes the top.
  *
  * Order of writes:
@@ -22,70 +23,21 @@
  *  3. The files of the merged levels are left as they are (the top: with an empty index), until the caller has changed what
  *     names them.
  * A merge that ends early leaves the border where it is: the device goes on with two writers, and a later merge goes on.
+ *
+ * One call never does both kinds: below the border requests write to `low`, so that no level between it and the top may be left
+ * in what names the files, and to change that is the caller's affair.
  */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/checked.h"
-#include "base/error.h"
-#include "device/copy.h"
-#include "device/internal.h"
+#include "device/merge.h"
 
-#define MERGE_COPIES 8
 #define LOWER_BATCH (UINT64_C(256) << 20) /* bytes copied between two commits */
 #define TOP_BATCH (UINT64_C(16) << 20)    /* bytes locked at a time */
 #define TOP_SPAN 65536u                   /* clusters locked at a time */
 #define SECOND UINT64_C(1000000000)
-
-enum merge_step {
-	MERGE_BATCH,  /* between batches */
-	MERGE_PAUSED, /* the same, until somebody or the timer says so */
-	MERGE_ALONE,  /* TOP: waits until nothing is under way in the batch */
-	MERGE_COPY,   /* copies are under way */
-	MERGE_SETTLE, /* `low` is being committed */
-	MERGE_CLEAR,  /* TOP: the top is being committed */
-	MERGE_DRAIN,  /* the gate is closed; waits for the requests under way */
-	MERGE_LAST,   /* `low` is committed for the last time */
-	MERGE_LAST_TOP,
-	MERGE_TURN, /* nothing is under way at all */
-	MERGE_QUIT, /* failed or stopped */
-	MERGE_OVER,
-};
-
-struct merge_copy {
-	struct copy copy;
-	struct device_merge *merge;
-	uint32_t v;
-	bool busy;
-	bool fresh; /* the place was chosen for this copy */
-};
-
-struct device_merge {
-	struct device *device;
-	unsigned low, high; /* of the stage */
-	bool top;           /* the stage */
-	bool top_follows;   /* LOWER: another stage comes */
-	enum merge_step step;
-	struct writer *target; /* = device->under */
-	struct map sources;    /* LOWER: the topmost entries of the sources */
-	uint32_t next, end;    /* the batch: `next` is what to copy next, `end` one past its last */
-	struct device_lock lock;
-	struct merge_copy copies[MERGE_COPIES];
-	unsigned busy;
-	bool copied; /* something, in this batch */
-	void *buffers;
-	struct device_commit_waiter waiter;
-	struct loop_timer timer;
-	struct loop_task task;
-	uint64_t total, moved, rate, started;
-	bool paused, stopped, locked;
-	int result;
-	void (*done)(void *data, int result);
-	void *data;
-};
-
-static void merge_copied(struct copy *copy, int result);
 
 /* The task does the next step outside whatever called: it may free what is still in use below us. */
 static void merge_later(struct device_merge *merge, enum merge_step step)
@@ -100,7 +52,7 @@ static void merge_wait_commit(struct device_merge *merge, struct writer *writer,
 	commit_wait(&writer->commit, &merge->waiter);
 }
 
-static void merge_free(struct device_merge *merge)
+void merge_free(struct device_merge *merge)
 {
 	map_fini(&merge->sources);
 	if (merge->buffers)
@@ -108,12 +60,17 @@ static void merge_free(struct device_merge *merge)
 	free(merge);
 }
 
-static void merge_end(struct device_merge *merge, int result)
+/* Over, as soon as nobody uses the file that `low` had before. */
+static void merge_end(struct device_merge *merge)
 {
 	struct device *dev = merge->device;
 	void (*done)(void *data, int result) = merge->done;
 	void *data = merge->data;
+	int result = merge->result;
 
+	merge->step = MERGE_OVER;
+	if (lock_file_in_flight(dev, merge->old_file))
+		return;
 	dev->merge = NULL;
 	merge_free(merge);
 	done(data, result);
@@ -144,7 +101,7 @@ static void merge_quit(struct device_merge *merge)
 		writer_free(dev->under);
 		dev->under = NULL;
 	}
-	merge_end(merge, merge->result);
+	merge_end(merge);
 }
 
 /* What `low` maps v to. */
@@ -216,32 +173,6 @@ static struct writer *merge_turn_top(struct device_merge *merge)
 	return old;
 }
 
-/* A raw delta maps everything. */
-static void merge_map_raw(struct device_merge *merge)
-{
-	struct map *map = &merge->device->map;
-
-	for (uint32_t v = 0; v < map->count; v++)
-		if (!map->cluster[v])
-			map_cover(map, v, merge->low, v + 1);
-}
-
-/* The second stage: the top, which is now just above `low`. */
-static void merge_begin_top(struct device_merge *merge)
-{
-	const struct device *dev = merge->device;
-
-	merge->top = true;
-	merge->top_follows = false;
-	merge->high = merge->low + 1;
-	merge->next = merge->end = dev->under_end;
-	for (uint32_t v = merge->end; v < dev->map.count; v++)
-		merge->total += map_in(&dev->map, v, device_top_level(dev)) ? dev->cluster : 0;
-	if (!merge->target->delta->format->has_index)
-		merge_map_raw(merge);
-	merge_later(merge, MERGE_BATCH);
-}
-
 /* Nothing is under way at all. */
 static void merge_turn(struct device_merge *merge)
 {
@@ -257,16 +188,10 @@ static void merge_turn(struct device_merge *merge)
 	else
 		merge_turn_lower(merge);
 	gate_open(dev);
-	if (merge->top_follows) {
-		merge_begin_top(merge);
-		return;
-	}
 	if (!merge->top)
 		dev->under = NULL;
-	merge->result = writer_finish(over);
-	/* An old top that cannot be closed is empty all the same. */
-	if (merge->top)
-		merge->result = 0;
+	/* All data is durable. A mark that cannot be cleared is no worse than after a crash. */
+	writer_finish(over);
 	writer_free(over);
 	merge_later(merge, MERGE_OVER);
 }
@@ -287,17 +212,37 @@ static void merge_clear(struct device_merge *merge)
 	for (uint32_t v = merge->lock.first; v <= merge->lock.last; v++) {
 		if (!map_in(&dev->map, v, level))
 			continue;
+		merge->gone[merge->ngone++] = dev->map.cluster[v];
 		merge_turn_map(merge, v);
 		commit_dirty(&dev->writer->commit, v);
 	}
 	merge_wait_commit(merge, dev->writer, MERGE_CLEAR);
 }
 
-/* TOP: the batch is over the border. */
+/* TOP: a raw delta maps everything, also what its holes let look unmapped: below the border nothing may be without an entry. */
+static void merge_map_raw(struct device_merge *merge)
+{
+	struct map *map = &merge->device->map;
+
+	for (uint32_t v = merge->lock.first; v <= merge->lock.last; v++)
+		if (!map->cluster[v])
+			map_cover(map, v, merge->low, v + 1);
+}
+
+/* TOP: the batch is over the border, when the last reads of what the top held there are over. */
 static void merge_cleared(struct device_merge *merge)
 {
 	struct device *dev = merge->device;
 
+	merge->step = MERGE_FORGET;
+	merge->lock.reads = true;
+	if (lock_in_flight(dev, merge->lock.first, merge->lock.last))
+		return;
+	for (unsigned i = 0; i < merge->ngone; i++)
+		alloc_free(&dev->writer->alloc, merge->gone[i], false);
+	merge->ngone = 0;
+	if (!merge->target->delta->format->has_index)
+		merge_map_raw(merge);
 	dev->under_end = merge->lock.last + 1;
 	merge->locked = false;
 	merge_later(merge, MERGE_BATCH);
@@ -424,6 +369,9 @@ static void merge_copied(struct copy *copy, int result)
 	merge->moved += merge->device->cluster;
 	if (result && !merge->result)
 		merge->result = result;
+	/* From now on something lies under the top's cluster: a discard must mask it, should the merge end before CLEAR. */
+	if (merge->top)
+		bitmap_set(&merge->device->map.below, slot->v);
 	/* Zeros need no place in the base. */
 	if (slot->fresh && (result || (!copy->stored && !merge->low)))
 		alloc_untake(&merge->target->alloc, copy->to_cluster, 1);
@@ -432,24 +380,35 @@ static void merge_copied(struct copy *copy, int result)
 	merge_copy(merge);
 }
 
-/* Chooses the next batch: up to so many bytes to copy. */
-static void merge_choose(struct device_merge *merge)
+/* Where a batch that starts at `v` ends: after so many bytes to copy, at `limit` at the latest. */
+static uint32_t merge_batch_end(const struct device_merge *merge, uint32_t v, uint32_t limit)
 {
-	const struct device *dev = merge->device;
 	uint64_t most = merge->top ? TOP_BATCH : LOWER_BATCH, bytes = 0;
-	uint32_t span = merge->top ? TOP_SPAN : UINT32_MAX, cluster;
+	uint32_t cluster;
 
-	merge->next = merge->end;
-	merge->copied = false;
-	while (merge->end < dev->map.count && bytes < most && merge->end - merge->next < span)
-		bytes += merge_source(merge, merge->end++, &cluster) ? dev->cluster : 0;
+	while (v < limit && bytes < most)
+		bytes += merge_source(merge, v++, &cluster) ? merge->device->cluster : 0;
+	return v;
 }
 
-/* TOP: goes on when nothing is under way in the batch any more. */
+static void merge_choose(struct device_merge *merge)
+{
+	uint32_t limit = merge->device->map.count;
+
+	if (merge->top)
+		limit = (uint32_t)min_u64(limit, (uint64_t)merge->end + TOP_SPAN);
+	merge->next = merge->end;
+	merge->end = merge_batch_end(merge, merge->next, limit);
+	merge->copied = false;
+}
+
+/* TOP: goes on when nothing is under way in the batch any more. What was may have made it larger: then it ends earlier. */
 static void merge_alone(struct device_merge *merge)
 {
 	if (!lock_alone(merge->device, &merge->lock))
 		return;
+	merge->end = merge_batch_end(merge, merge->next, merge->end);
+	merge->lock.last = merge->end - 1;
 	merge->step = MERGE_COPY;
 	merge_copy(merge);
 }
@@ -506,7 +465,7 @@ static void merge_run(struct loop_task *task)
 		merge_quit(merge);
 		break;
 	case MERGE_OVER:
-		merge_end(merge, merge->result);
+		merge_end(merge);
 		break;
 	default:
 		break;
@@ -518,150 +477,45 @@ static void merge_expired(struct loop_timer *timer)
 	merge_later(container_of(timer, struct device_merge, timer), MERGE_BATCH);
 }
 
-void merge_poke(struct device_merge *merge)
+void merge_init(struct device_merge *merge)
 {
-	if (merge->step == MERGE_ALONE)
-		merge_alone(merge);
-	else if (merge->step == MERGE_DRAIN && list_empty(&merge->device->active))
-		merge_wait_commit(merge, merge->target, MERGE_LAST);
-}
-
-static int merge_check(const struct device *dev, const struct device_merge_config *config, struct ploop_error *err)
-{
-	const struct delta *low;
-
-	if (dev->read_only || dev->aborted)
-		return error_set(err, -EROFS, PLOOP_EXIT_BUSY, "the device takes no writes, so nothing can be merged");
-	if (dev->merge || dev->push || dev->closing)
-		return error_set(err, -EBUSY, PLOOP_EXIT_BUSY, "another operation on the device is under way");
-	if (config->low >= config->high || config->high >= dev->nlevels)
-		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM, "there are no levels %u to %u in a stack of %u deltas",
-				 config->low, config->high, dev->nlevels);
-	if (dev->under && (config->low != dev->under->level || config->high != device_top_level(dev)))
-		return error_set(err, -EBUSY, PLOOP_EXIT_BUSY,
-				 "the merge of levels %u..%u that was stopped must end first", dev->under->level,
-				 device_top_level(dev));
-	low = &dev->levels[config->low];
-	if (low->format->has_index && low->geometry.size != dev->size)
-		return error_set(err, -EFBIG, PLOOP_EXIT_PARAM,
-				 "%s: is smaller than what shall be merged into it; grow it first", low->file->path);
-	return writer_check(low, err);
-}
-
-/* A raw delta may be shorter than the disk. */
-static int merge_stretch(struct device *dev, struct delta *low, struct ploop_error *err)
-{
-	int r;
-
-	if (low->geometry.size >= dev->size)
-		return 0;
-	r = io_truncate(low->file, dev->size);
-	if (r)
-		return error_sys(err, r, PLOOP_EXIT_FTRUNCATE, "%s: cannot make it longer", low->file->path);
-	low->geometry.size = dev->size;
-	low->geometry.clusters = dev->map.count;
-	return 0;
-}
-
-/* Makes the low level one that is written to. */
-static int merge_open_target(struct device *dev, unsigned low, struct ploop_error *err)
-{
-	const struct delta *delta = &dev->levels[low];
-	struct writer *target = NULL;
-	int r = writer_new(dev, low, &target);
-
-	if (!r)
-		r = map_init(&target->own, dev->map.count);
-	if (r)
-		error_set(err, r, PLOOP_EXIT_MALLOC, "no memory for the index of %s", delta->file->path);
-	if (!r && delta->format->has_index)
-		r = load_delta(dev, low, &target->own, target, err);
-	if (!r && !delta->format->has_index)
-		r = merge_stretch(dev, target->delta, err);
-	if (!r)
-		r = writer_start(target, err);
-	if (r) {
-		writer_free(target);
-		return r;
-	}
-	dev->under = target;
-	return 0;
-}
-
-static int merge_load_sources(struct device_merge *merge, struct ploop_error *err)
-{
-	struct device *dev = merge->device;
-	int r = map_init(&merge->sources, dev->map.count);
-
-	if (r)
-		return error_set(err, r, PLOOP_EXIT_MALLOC, "no memory for the indexes of what shall be merged");
-	for (unsigned level = merge->low + 1; level <= merge->high && !r; level++)
-		r = load_delta(dev, level, &merge->sources, NULL, err);
-	merge->total = merge->sources.mapped * dev->cluster;
-	return r;
-}
-
-static int merge_prepare(struct device_merge *merge, const struct device_merge_config *config, struct ploop_error *err)
-{
-	struct device *dev = merge->device;
-	int r = 0;
-
-	merge->buffers = io_buffer_new((size_t)MERGE_COPIES * copy_buffer_size(dev));
-	if (!merge->buffers)
-		return error_set(err, -ENOMEM, PLOOP_EXIT_MALLOC, "no memory for a merge");
+	merge->waiter.done = merge_committed;
+	merge->timer.expired = merge_expired;
+	merge->task.run = merge_run;
 	for (unsigned i = 0; i < MERGE_COPIES; i++) {
 		struct merge_copy *slot = &merge->copies[i];
 
 		slot->merge = merge;
-		slot->copy.device = dev;
+		slot->copy.device = merge->device;
 		slot->copy.done = merge_copied;
-		slot->copy.buffer = (char *)merge->buffers + (size_t)i * copy_buffer_size(dev);
+		slot->copy.buffer = (char *)merge->buffers + (size_t)i * copy_buffer_size(merge->device);
 	}
-	merge->low = config->low;
-	merge->top = config->high == device_top_level(dev) && config->high == config->low + 1;
-	merge->top_follows = config->high == device_top_level(dev) && !merge->top;
-	merge->high = merge->top_follows ? config->high - 1 : config->high;
-	if (!merge->top)
-		r = merge_load_sources(merge, err);
-	if (!r && !dev->under)
-		r = merge_open_target(dev, config->low, err);
-	merge->target = dev->under;
-	return r;
 }
 
-int device_merge(struct device *dev, const struct device_merge_config *config, struct ploop_error *err)
+void merge_begin(struct device_merge *merge)
 {
-	struct device_merge *merge;
-	struct io_file *old;
-	int r = merge_check(dev, config, err);
+	const struct device *dev = merge->device;
 
-	if (r)
-		return r;
-	merge = calloc(1, sizeof(*merge));
-	if (!merge)
-		return error_set(err, -ENOMEM, PLOOP_EXIT_MALLOC, "no memory for a merge");
-	merge->device = dev;
-	merge->waiter.done = merge_committed;
-	merge->timer.expired = merge_expired;
-	merge->task.run = merge_run;
-	merge->rate = config->bytes_a_second;
-	merge->started = loop_now(dev->loop);
-	merge->done = config->done;
-	merge->data = config->data;
-	old = dev->levels[config->low].file;
-	dev->levels[config->low].file = config->file;
-	r = merge_prepare(merge, config, err);
-	if (r) {
-		dev->levels[config->low].file = old;
-		merge_free(merge);
-		return r;
-	}
-	dev->merge = merge;
-	if (merge->top)
-		merge_begin_top(merge);
-	else
+	if (!merge->top) {
 		merge_later(merge, MERGE_BATCH);
-	return 0;
+		return;
+	}
+	merge->next = merge->end = dev->under_end;
+	for (uint32_t v = merge->end; v < dev->map.count; v++)
+		merge->total += map_in(&dev->map, v, device_top_level(dev)) ? dev->cluster : 0;
+	merge_later(merge, MERGE_BATCH);
+}
+
+void merge_poke(struct device_merge *merge)
+{
+	if (merge->step == MERGE_ALONE)
+		merge_alone(merge);
+	else if (merge->step == MERGE_FORGET)
+		merge_cleared(merge);
+	else if (merge->step == MERGE_OVER)
+		merge_later(merge, MERGE_OVER);
+	else if (merge->step == MERGE_DRAIN && list_empty(&merge->device->active))
+		merge_wait_commit(merge, merge->target, MERGE_LAST);
 }
 
 void device_merge_stop(struct device *device)

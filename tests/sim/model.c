@@ -21,7 +21,7 @@
 struct campaign {
 	uint64_t seed, worlds, ops, cuts, seconds;
 	bool expect_finding, verbose;
-	uint64_t done_worlds, done_ops, done_cuts, done_pushes;
+	uint64_t done_worlds, done_ops, done_cuts, done_pushes, done_merges;
 	struct timespec start;
 };
 
@@ -32,6 +32,7 @@ struct session {
 	uint64_t cut_after; /* steps; 0: none */
 	bool cut_at_end;
 	bool push; /* snapshots are made */
+	bool merge;
 	bool chain;
 	unsigned left; /* requests in flight when the device is closed */
 	bool fail;
@@ -54,6 +55,7 @@ static struct session draw_session(struct world *world)
 			1 + prng_below(prng, session.cut_at_start ? 20 : UINT64_C(1) << (2 + prng_below(prng, 9)));
 	session.cut_at_end = prng_one_in(prng, 6);
 	session.push = prng_one_in(prng, 3);
+	session.merge = prng_one_in(prng, 3);
 	session.chain = prng_one_in(prng, 3);
 	session.left = prng_one_in(prng, 3) ? (unsigned)prng_below(prng, 8) : 0;
 	session.fail = prng_one_in(prng, 5);
@@ -91,6 +93,8 @@ static void happen(struct world *world, const struct session *session)
 		device_resume(world->device);
 	if (session->push && prng_one_in(prng, 150))
 		world_push(world);
+	if (session->merge && prng_one_in(&world->prng, 100))
+		world_merge(world);
 	/* Idle for some seconds: what was dirty is written without being asked. */
 	if (!world->busy && prng_one_in(prng, 8))
 		loop_turn(sim_loop(world->sim), UINT64_C(6000000000));
@@ -327,8 +331,9 @@ static void report(const struct campaign *c)
 {
 	double seconds = seconds_since(&c->start);
 
-	printf("%" PRIu64 " operations, %" PRIu64 " power cuts, %" PRIu64 " snapshots, %" PRIu64 " worlds in %.1f s: ",
-	       c->done_ops, c->done_cuts, c->done_pushes, c->done_worlds, seconds);
+	printf("%" PRIu64 " operations, %" PRIu64 " power cuts, %" PRIu64 " snapshots, %" PRIu64 " merges, %" PRIu64
+	       " worlds in %.1f s: ",
+	       c->done_ops, c->done_cuts, c->done_pushes, c->done_merges, c->done_worlds, seconds);
 	printf("%.0f operations and %.0f cuts a minute\n", (double)c->done_ops / seconds * 60,
 	       (double)c->done_cuts / seconds * 60);
 }
@@ -349,6 +354,7 @@ int main(int argc, char **argv)
 		c.done_ops += world.ops;
 		c.done_cuts += world.cuts;
 		c.done_pushes += world.pushes;
+		c.done_merges += world.merges;
 		if (!good) {
 			printf("FINDING: %s\nrepeat with: --seed %" PRIu64 " --worlds 1 -v\n", world.finding,
 			       world.seed);

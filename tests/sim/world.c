@@ -303,7 +303,7 @@ void world_push(struct world *world)
 	struct ploop_error err = { 0 };
 	int r;
 
-	if (world->pushing || world->read_only || world->disk.nlevels == DISK_LEVELS)
+	if (world->pushing || world->merging || world->read_only || world->disk.nlevels == DISK_LEVELS)
 		return;
 	r = disk_new_top(&world->disk, world->sim, &world->prng, delta);
 	if (r)
@@ -317,6 +317,90 @@ void world_push(struct world *world)
 	world->pushing = !r;
 	if (world->verbose)
 		printf("  push: %d\n", r);
+}
+
+/* The merged levels are gone, and so are their files. */
+static void drop_merged(struct world *world)
+{
+	struct disk *disk = &world->disk;
+	unsigned first = world->merge_low + 1, gone = world->merge_high - world->merge_low;
+
+	for (unsigned i = first; i <= world->merge_high; i++) {
+		io_close(world->levels[i].file);
+		sim_remove(world->sim, disk->levels[i].path);
+	}
+	memmove(&world->levels[first], &world->levels[first + gone],
+		(disk->nlevels - first - gone) * sizeof(world->levels[0]));
+	memmove(&disk->levels[first], &disk->levels[first + gone],
+		(disk->nlevels - first - gone) * sizeof(disk->levels[0]));
+	disk->nlevels -= gone;
+}
+
+/* The device uses the file that the merge opened for writing. */
+static void keep_merge_file(struct world *world)
+{
+	io_close(world->levels[world->merge_low].file);
+	world->levels[world->merge_low].file = world->merge_file;
+	world->merge_file = NULL;
+	world->merging = false;
+}
+
+static void on_merged(void *data, int result)
+{
+	struct world *world = data;
+	struct disk_level *low = &world->disk.levels[world->merge_low];
+
+	if (world->verbose)
+		printf("  merged: %d\n", result);
+	if (result && result != -ECANCELED && !push_may_fail(world, result))
+		world_fail(world, "device_merge: %s", strerror(-result));
+	keep_merge_file(world);
+	if (result)
+		return;
+	if (low->raw) {
+		low->size = world->disk.size;
+		low->clusters = (uint32_t)div_round_up(low->size, world->disk.cluster);
+	}
+	drop_merged(world);
+	if (world->merge_low + 1 < world->disk.nlevels && sim_unsynced(world->sim, low->path) == 0)
+		disk_settle(low, world->sim);
+	world->merges++;
+}
+
+void world_merge(struct world *world)
+{
+	struct prng *prng = &world->prng;
+	struct device_merge_config config = { .done = on_merged, .data = world };
+	struct ploop_error err = { 0 };
+	int r;
+
+	if (world->merging) {
+		device_merge_stop(world->device);
+		return;
+	}
+	if (world->pushing || world->read_only || world->disk.nlevels < 2)
+		return;
+	world->merge_low = config.low = (unsigned)prng_below(prng, world->disk.nlevels - 1);
+	world->merge_high = config.high =
+		config.low + 1 + (unsigned)prng_below(prng, world->disk.nlevels - 1 - config.low);
+	if (config.high == world->disk.nlevels - 1)
+		world->merge_low = config.low = config.high - 1;
+	r = io_open(sim_loop(world->sim), &io_sim, world->disk.levels[config.low].path, IO_RDWR, &config.file, NULL);
+	world->merge_file = config.file;
+	world->disk.levels[config.low].settled = false;
+	world->merging = true;
+	if (!r)
+		r = device_merge(world->device, &config, &err);
+	if (world->verbose)
+		printf("  merge %u..%u: %d %s\n", config.low, config.high, r, err.text);
+	if (!r)
+		return;
+	/* A lower delta that is too small, or an older merge that was stopped, is no finding. */
+	if (r != -EFBIG && r != -EBUSY && r != -EROFS && !push_may_fail(world, r))
+		world_fail(world, "a merge cannot begin: %s", err.text);
+	world->merging = false;
+	io_close(world->merge_file);
+	world->merge_file = NULL;
 }
 
 static void on_event(void *data, enum device_event event)
@@ -447,7 +531,7 @@ bool world_read_all(struct world *world, bool settling)
 
 void world_recover(struct world *world)
 {
-	bool unsure = world->opening || world->closing || world->read_only || world->pushing;
+	bool unsure = world->opening || world->closing || world->read_only || world->pushing || world->merging;
 
 	snprintf(world->doing, sizeof(world->doing), "taking down after a cut");
 	if (!world->lost || prng_one_in(&world->prng, 2)) {

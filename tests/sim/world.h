@@ -52,6 +52,10 @@ struct world {
 	int close_result;
 	bool pushing; /* a new top is on its way */
 	uint64_t pushes;
+	bool merging;
+	unsigned merge_low, merge_high;
+	struct io_file *merge_file; /* of the low level, for writing */
+	uint64_t merges;
 	bool lost;             /* device_close() failed: what was not flushed may be gone, as after a crash */
 	enum sim_cut cut_kind; /* of the next one */
 	bool power_cut;        /* the last one was of the power */
@@ -85,6 +89,8 @@ struct slot *world_submit(struct world *world, enum device_kind kind, unsigned f
 void world_submit_random(struct world *world);
 /* Begins to put a new top on the stack, if that can be. */
 void world_push(struct world *world);
+/* Merges some levels, or stops the merge that is under way. */
+void world_merge(struct world *world);
 /* One turn of the loop. */
 void world_turn(struct world *world);
 /* Turns until no request is in flight. */

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* merge-start.c - what must be right before a merge, and what it needs: the low level as a writer, the index of the others. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/error.h"
+#include "device/merge.h"
+
+static int merge_check(const struct device *dev, const struct device_merge_config *config, struct ploop_error *err)
+{
+	const struct delta *low;
+
+	if (dev->read_only || dev->aborted)
+		return error_set(err, -EROFS, PLOOP_EXIT_BUSY, "the device takes no writes, so nothing can be merged");
+	if (dev->merge || dev->push || dev->closing)
+		return error_set(err, -EBUSY, PLOOP_EXIT_BUSY, "another operation on the device is under way");
+	if (config->low >= config->high || config->high >= dev->nlevels)
+		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM, "there are no levels %u to %u in a stack of %u deltas",
+				 config->low, config->high, dev->nlevels);
+	if (config->high == device_top_level(dev) && config->high != config->low + 1)
+		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM, "levels %u to %u must be merged before the top",
+				 config->low, config->high - 1);
+	if (dev->under && (config->low != dev->under->level || config->high != device_top_level(dev)))
+		return error_set(err, -EBUSY, PLOOP_EXIT_BUSY,
+				 "the merge of levels %u..%u that was stopped must end first", dev->under->level,
+				 device_top_level(dev));
+	low = &dev->levels[config->low];
+	if (low->format->has_index && low->geometry.size != dev->size)
+		return error_set(err, -EFBIG, PLOOP_EXIT_PARAM,
+				 "%s: is smaller than what shall be merged into it; grow it first", low->file->path);
+	return writer_check(low, err);
+}
+
+/* A raw delta may be shorter than the disk. */
+static int merge_stretch(struct device *dev, struct delta *low, struct ploop_error *err)
+{
+	int r;
+
+	if (low->geometry.size >= dev->size)
+		return 0;
+	r = io_truncate(low->file, dev->size);
+	if (r)
+		return error_sys(err, r, PLOOP_EXIT_FTRUNCATE, "%s: cannot make it longer", low->file->path);
+	low->geometry.size = dev->size;
+	low->geometry.clusters = dev->map.count;
+	return 0;
+}
+
+/* Makes the low level one that is written to. */
+static int merge_open_target(struct device *dev, unsigned low, struct ploop_error *err)
+{
+	const struct delta *delta = &dev->levels[low];
+	struct writer *target = NULL;
+	int r = writer_new(dev, low, &target);
+
+	if (!r)
+		r = map_init(&target->own, dev->map.count);
+	if (r)
+		error_set(err, r, PLOOP_EXIT_MALLOC, "no memory for the index of %s", delta->file->path);
+	if (!r && delta->format->has_index)
+		r = load_delta(dev, low, &target->own, target, err);
+	if (!r && !delta->format->has_index)
+		r = merge_stretch(dev, target->delta, err);
+	if (!r)
+		r = writer_start(target, err);
+	if (r) {
+		writer_free(target);
+		return r;
+	}
+	dev->under = target;
+	return 0;
+}
+
+static int merge_load_sources(struct device_merge *merge, struct ploop_error *err)
+{
+	struct device *dev = merge->device;
+	int r = map_init(&merge->sources, dev->map.count);
+
+	if (r)
+		return error_set(err, r, PLOOP_EXIT_MALLOC, "no memory for the indexes of what shall be merged");
+	for (unsigned level = merge->low + 1; level <= merge->high && !r; level++)
+		r = load_delta(dev, level, &merge->sources, NULL, err);
+	merge->total = merge->sources.mapped * dev->cluster;
+	return r;
+}
+
+static int merge_prepare(struct device_merge *merge, const struct device_merge_config *config, struct ploop_error *err)
+{
+	struct device *dev = merge->device;
+	int r = 0;
+
+	merge->buffers = io_buffer_new((size_t)MERGE_COPIES * copy_buffer_size(dev));
+	if (!merge->buffers)
+		return error_set(err, -ENOMEM, PLOOP_EXIT_MALLOC, "no memory for a merge");
+	merge_init(merge);
+	merge->low = config->low;
+	merge->high = config->high;
+	merge->top = config->high == device_top_level(dev);
+	if (!merge->top)
+		r = merge_load_sources(merge, err);
+	if (!r && !dev->under)
+		r = merge_open_target(dev, config->low, err);
+	merge->target = dev->under;
+	return r;
+}
+
+int device_merge(struct device *dev, const struct device_merge_config *config, struct ploop_error *err)
+{
+	struct device_merge *merge;
+	int r = merge_check(dev, config, err);
+
+	if (r)
+		return r;
+	merge = calloc(1, sizeof(*merge));
+	if (!merge)
+		return error_set(err, -ENOMEM, PLOOP_EXIT_MALLOC, "no memory for a merge");
+	merge->device = dev;
+	merge->rate = config->bytes_a_second;
+	merge->started = loop_now(dev->loop);
+	merge->done = config->done;
+	merge->data = config->data;
+	merge->old_file = dev->levels[config->low].file;
+	dev->levels[config->low].file = config->file;
+	r = merge_prepare(merge, config, err);
+	if (r) {
+		dev->levels[config->low].file = merge->old_file;
+		merge_free(merge);
+		return r;
+	}
+	dev->merge = merge;
+	merge_begin(merge);
+	return 0;
+}

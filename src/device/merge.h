@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* merge.h - a merge that is under way: shared by merge.c, which does it, and merge-start.c, which sets it up. */
+#ifndef DEVICE_MERGE_H
+#define DEVICE_MERGE_H
+
+#include "device/copy.h"
+#include "device/internal.h"
+
+#define MERGE_COPIES 8
+#define TOP_BATCH_CLUSTERS 512u /* the same in clusters of 32 KiB */
+
+enum merge_step {
+	MERGE_BATCH,  /* between batches */
+	MERGE_PAUSED, /* the same, until somebody or the timer says so */
+	MERGE_ALONE,  /* TOP: waits until nothing is under way in the batch */
+	MERGE_COPY,   /* copies are under way */
+	MERGE_SETTLE, /* `low` is being committed */
+	MERGE_CLEAR,  /* TOP: the top is being committed */
+	MERGE_FORGET, /* TOP: waits for the last reads of the top's old clusters */
+	MERGE_DRAIN,  /* the gate is closed; waits for the requests under way */
+	MERGE_LAST,   /* `low` is committed for the last time */
+	MERGE_LAST_TOP,
+	MERGE_TURN, /* nothing is under way at all */
+	MERGE_QUIT, /* failed or stopped */
+	MERGE_OVER,
+};
+
+struct merge_copy {
+	struct copy copy;
+	struct device_merge *merge;
+	uint32_t v;
+	bool busy;
+	bool fresh; /* the place was chosen for this copy */
+};
+
+struct device_merge {
+	struct device *device;
+	unsigned low, high;
+	bool top; /* the kind */
+	enum merge_step step;
+	struct writer *target; /* = device->under */
+	struct map sources;    /* LOWER: the topmost entries of the sources */
+	uint32_t next, end;    /* the batch: `next` is what to copy next, `end` one past its last */
+	struct device_lock lock;
+	uint32_t gone[TOP_BATCH_CLUSTERS]; /* TOP: the top's clusters whose entries are cleared */
+	unsigned ngone;
+	struct merge_copy copies[MERGE_COPIES];
+	unsigned busy;
+	bool copied; /* something, in this batch */
+	void *buffers;
+	struct device_commit_waiter waiter;
+	struct loop_timer timer;
+	struct loop_task task;
+	uint64_t total, moved, rate, started;
+	struct io_file *old_file; /* of `low`: reads that began before the merge may still use it */
+	bool paused, stopped, locked;
+	int result;
+	void (*done)(void *data, int result);
+	void *data;
+};
+
+/* Makes a merge ready to run: its loop callbacks and copies. Needs merge->device and merge->buffers. */
+void merge_init(struct device_merge *merge);
+/* Begins with the first batch. */
+void merge_begin(struct device_merge *merge);
+void merge_free(struct device_merge *merge);
+
+#endif
