@@ -496,6 +496,92 @@ enum ploop_info_what {
 PLOOP_API int ploop_info(const struct ploop_files *files, unsigned what, struct ploop_info *ret, struct ploop_error *err);
 PLOOP_API void ploop_info_clear(struct ploop_info *info);
 
+/* ---- Snapshots ---- */
+
+#define PLOOP_UUID 39 /* 36 characters, two braces and a NUL */
+
+enum ploop_snapshot_flags {
+	PLOOP_SNAPSHOT_TEMPORARY = 1, /* it goes by itself when nobody uses it any more */
+	PLOOP_SNAPSHOT_NO_FREEZE = 2, /* leave the mounted file system alone: the snapshot is as after a crash */
+	PLOOP_SNAPSHOT_KEEP_TOP = 4,  /* ploop_snapshot_switch(): what was the top becomes a snapshot of its own */
+};
+
+/*
+ * Takes a snapshot of a disk, mounted or not: what is there now gets the name `uuid` (NULL: a new one; with or without
+ * braces), and what is written from now on goes to a new image file. `disk` is a descriptor or its folder. `ret_uuid` may
+ * be NULL. -EEXIST when there is a snapshot of that name. Whatever is interrupted when, the next change of the disk
+ * finishes or undoes it.
+ */
+PLOOP_API int ploop_snapshot(const char *disk, const char *uuid, unsigned flags, char ret_uuid[PLOOP_UUID],
+			     struct ploop_error *err);
+
+/* The same for a device: `delta` is the new image file. A descriptor that names the device's top learns of it. */
+PLOOP_API int ploop_snapshot_device(const char *device, const char *delta, unsigned flags, struct ploop_error *err);
+
+/*
+ * Takes a temporary snapshot and mounts it read-only beside the running disk: `what` says how, with the descriptor as the
+ * only operand and a component. When the mount fails the snapshot stays, temporary.
+ */
+PLOOP_API int ploop_snapshot_mount(const char *uuid, const struct ploop_mount *what, struct ploop_mounted *ret,
+				   struct ploop_error *err);
+
+/* Goes back: the disk, which is not mounted, is as it was in that snapshot. What was written since is lost, unless it is
+ * kept as a snapshot: then `ret_kept` (may be NULL) is its name. */
+PLOOP_API int ploop_snapshot_switch(const char *disk, const char *uuid, unsigned flags, char ret_kept[PLOOP_UUID],
+				    struct ploop_error *err);
+
+/* Deletes a snapshot that nothing was written on top of; with children it is marked temporary (a warning in the log). */
+PLOOP_API int ploop_snapshot_delete(const char *disk, const char *uuid, struct ploop_error *err);
+
+struct ploop_snapshot_info {
+	char uuid[PLOOP_UUID], parent[PLOOP_UUID];
+	char *file;          /* absolute path; NULL when it is described elsewhere */
+	bool top;            /* what is written now */
+	bool temporary;      /* goes when nobody uses it */
+	unsigned children;
+	bool there;          /* the file is; what follows is 0 when not */
+	uint64_t length;     /* of the file */
+	uint64_t allocated;  /* bytes of blocks that it holds on the host */
+	uint64_t modified;   /* seconds since 1970 */
+	char *device;        /* a device that has it as its top; NULL: none */
+	char *owner;         /* the component of that device; NULL: none. A temporary one without is done with */
+};
+
+/* All snapshots of a disk, in the order of its descriptor; takes no lock. The caller frees with ploop_snapshots_free(). */
+PLOOP_API int ploop_snapshots(const char *disk, struct ploop_snapshot_info **ret, size_t *ret_n, struct ploop_error *err);
+PLOOP_API void ploop_snapshots_free(struct ploop_snapshot_info *snapshots, size_t n);
+
+/* ---- Leftovers ---- */
+
+enum ploop_leftover_kind {
+	PLOOP_LEFTOVER_DELTA,   /* an image that no descriptor names */
+	PLOOP_LEFTOVER_TMP,     /* half of a file that was about to be replaced */
+	PLOOP_LEFTOVER_JOURNAL, /* an operation that was interrupted */
+	PLOOP_LEFTOVER_LOCK,    /* a lock file that nobody holds; harmless */
+	PLOOP_LEFTOVER_DEVICE,  /* a device whose ploopd is dead */
+	PLOOP_LEFTOVER_NODE,    /* a name in /dev that leads nowhere */
+};
+
+struct ploop_leftover {
+	enum ploop_leftover_kind kind;
+	char *path;
+	char *parent;       /* PLOOP_LEFTOVER_DELTA: the image that it seems to lie on; NULL: no guess */
+	uint64_t allocated; /* bytes that removing it gives back */
+	uint64_t modified;  /* seconds since 1970; 0: not known */
+	bool removed;
+	struct ploop_error error; /* why it was not, though it was to be; code 0: no error */
+};
+
+/*
+ * What interrupted operations and other software left: in the folder of `disk` (a descriptor or its folder), or, when that
+ * is NULL, among the devices. `remove` removes it; lock files stay. The caller frees with ploop_leftovers_free().
+ */
+PLOOP_API int ploop_gc(const char *disk, bool remove, struct ploop_leftover **ret, size_t *ret_n, struct ploop_error *err);
+PLOOP_API void ploop_leftovers_free(struct ploop_leftover *leftovers, size_t n);
+
+/* A word such as "delta", the same in JSON. */
+PLOOP_API const char *ploop_leftover_name(enum ploop_leftover_kind kind);
+
 #ifdef __cplusplus
 }
 #endif

@@ -11,6 +11,14 @@ const struct verb *const verbs[] = {
 	&verb_restore_descriptor,
 	&verb_check,
 
+	/* Snapshots: what a disk was */
+	&verb_snapshot,
+	&verb_tsnapshot,
+	&verb_snapshot_list,
+	&verb_snapshot_switch,
+	&verb_snapshot_delete,
+	&verb_gc,
+
 	/* Devices: what works on a mounted disk */
 	&verb_mount,
 	&verb_umount,

@@ -10,6 +10,14 @@ extern const struct verb verb_init;
 extern const struct verb verb_restore_descriptor;
 extern const struct verb verb_check;
 
+/* Snapshots */
+extern const struct verb verb_snapshot;
+extern const struct verb verb_tsnapshot;
+extern const struct verb verb_snapshot_list;
+extern const struct verb verb_snapshot_switch;
+extern const struct verb verb_snapshot_delete;
+extern const struct verb verb_gc;
+
 /* Devices */
 extern const struct verb verb_mount;
 extern const struct verb verb_umount;

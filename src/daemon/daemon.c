@@ -14,6 +14,7 @@
 #include "device/device.h"
 #include "export/export.h"
 #include "image/descriptor.h"
+#include "image/journal.h"
 #include "image/lock.h"
 #include "image/stack.h"
 
@@ -43,7 +44,11 @@ static int lock_descriptor(struct daemon *daemon, struct ploop_error *err)
 	int r;
 
 	r = descriptor_find_file(daemon->request.operands[0], &path, err);
-	return r > 0 ? lock_disk(path, LOCK_WAIT_MS, &daemon->disk_lock, err) : r;
+	if (r <= 0)
+		return r;
+	/* Read-only promises that nothing is written, and the descriptor alone tells how to open the disk. */
+	return daemon->request.read_only ? lock_disk(path, LOCK_WAIT_MS, &daemon->disk_lock, err)
+					 : journal_lock_disk(path, LOCK_WAIT_MS, &daemon->disk_lock, err);
 }
 
 static int open_stack(struct daemon *daemon, struct ploop_error *err)

@@ -58,6 +58,7 @@ struct daemon {
 	struct starter starter;
 	struct uevents uevents;
 
+	struct server_peer *pusher;  /* who asked for a new top that is on its way; NULL: nobody */
 	struct server_peer *stopper; /* who asked us to stop and waits for the answer */
 	bool stop_when_idle;         /* somebody wants us gone as soon as nobody has the device open */
 	struct loop_timer idle_timer;
@@ -73,6 +74,9 @@ void daemon_stop(struct daemon *daemon, bool force, struct server_peer *peer);
 
 /* Stops now, or as soon as nobody has the device open. */
 void daemon_stop_when_idle(struct daemon *daemon);
+
+/* Makes the image that `arguments` name the new top; answers `peer` when the old top is closed. */
+void daemon_push(struct daemon *daemon, struct server_peer *peer, struct json_object *arguments);
 
 /* Handles one request of a client. */
 void daemon_request(void *data, struct server_peer *peer, const char *verb, struct json_object *arguments);

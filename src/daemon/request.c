@@ -77,6 +77,7 @@ static void request_status(struct daemon *daemon, struct server_peer *peer, stru
 	if (state_print(&daemon->state, &result) == 0) {
 		device_get_usage(daemon->device, &usage);
 		message_add_bool(result, "full", device_full(daemon->device));
+		message_add_bool(result, "pushing", daemon->pusher != NULL);
 		message_add_bool(result, "aborted", device_aborted(daemon->device));
 		message_add_number(result, "mapped", usage.mapped);
 		message_add_number(result, "top_used", usage.top_used);
@@ -117,6 +118,7 @@ static const struct {
 	const char *verb;
 	void (*run)(struct daemon *daemon, struct server_peer *peer, struct json_object *arguments);
 } requests[] = {
+	{ "push", daemon_push },
 	{ "resume", request_resume },
 	{ "stat", request_stat },
 	{ "status", request_status },

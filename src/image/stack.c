@@ -66,6 +66,77 @@ int stack_lock(struct stack *stack, unsigned level, enum file_lock from, enum fi
 	return lock_file(stack->locks[level], from, to, stack->levels[level].file->path, err);
 }
 
+/* Takes an open level over as the new top. */
+static int stack_extend(struct stack *stack, const struct delta *delta, int lock)
+{
+	unsigned n = stack->nlevels;
+	struct delta *levels = reallocarray(stack->levels, n + 1, sizeof(*levels));
+	int *locks;
+
+	if (!levels)
+		return -ENOMEM;
+	stack->levels = levels;
+	locks = reallocarray(stack->locks, n + 1, sizeof(*locks));
+	if (!locks)
+		return -ENOMEM;
+	stack->locks = locks;
+	levels[n] = *delta;
+	locks[n] = lock;
+	stack->nlevels++;
+	return 0;
+}
+
+/* The file that is locked must still be the one that its name means: another may have removed it meanwhile. */
+static int check_linked(int lock, const char *path, struct ploop_error *err)
+{
+	struct stat st;
+
+	if (lock >= 0 && fstat(lock, &st) == 0 && !st.st_nlink)
+		return error_set(err, -ENOENT, PLOOP_EXIT_OPEN, "Can't open %s: it was removed", path);
+	return 0;
+}
+
+int stack_push(struct loop *loop, struct stack *stack, const char *path, struct ploop_error *err)
+{
+	_dir_close_ struct dir *dir = NULL;
+	struct level_request request = { .loop = loop, .write = true };
+	struct delta delta = { .format = &format_ploop1 };
+	int lock = -1, r = dir_open_parent(NULL, path, &dir, &request.name, err);
+
+	if (r < 0)
+		return r;
+	request.dir = dir;
+	request.beneath = true;
+	r = level_open(&request, &delta, &lock, err);
+	if (r == -EXDEV)
+		return error_set(err, r, PLOOP_EXIT_PARAM, "%s is a link that leads elsewhere", path);
+	if (r < 0)
+		return r;
+	r = check_linked(lock, path, err);
+	if (!r)
+		r = level_parse(&delta, 0, err);
+	if (!r) {
+		r = stack_extend(stack, &delta, lock);
+		if (r < 0)
+			error_sys(err, r, PLOOP_EXIT_MALLOC, "%s", path);
+	}
+	if (r < 0) {
+		io_close(delta.file);
+		if (lock >= 0)
+			close(lock);
+	}
+	return r;
+}
+
+void stack_pop(struct stack *stack)
+{
+	unsigned top = --stack->nlevels;
+
+	io_close(stack->levels[top].file);
+	if (stack->locks[top] >= 0)
+		close(stack->locks[top]);
+}
+
 static int stack_add(struct stack *stack, const struct level_request *request, const struct format *format,
 		     struct ploop_error *err)
 {

@@ -54,6 +54,13 @@ int stack_open(struct loop *loop, const struct stack_request *request, struct st
 /* Changes the lock of one level, see lock_file(). */
 int stack_lock(struct stack *stack, unsigned level, enum file_lock from, enum file_lock to, struct ploop_error *err);
 
+/*
+ * Opens and locks the image `path` for writing and adds it as the top. Writes nothing, and checks nothing but the file:
+ * device_push() does the rest. stack_pop() closes the top again.
+ */
+int stack_push(struct loop *loop, struct stack *stack, const char *path, struct ploop_error *err);
+void stack_pop(struct stack *stack);
+
 /* Closes the files, which gives the locks back. NULL is accepted. */
 void stack_close(struct stack *stack);
 

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "image/descriptor.h"
 #include "image/dir.h"
+#include "image/journal.h"
 #include "image/level.h"
 #include "image/tree.h"
 #include "io/io.h"
@@ -194,7 +195,7 @@ static int check_disk(struct run *run, const char *path, struct ploop_error *err
 		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM, "%s is a descriptor: it says itself what is raw",
 				 path);
 	if (writes(run->options))
-		r = lock_disk(path, LOCK_WAIT_MS, &lock, err);
+		r = journal_lock_disk(path, LOCK_WAIT_MS, &lock, err);
 	if (!r)
 		r = dir_open_parent(NULL, path, &dir, &name, err);
 	if (!r)

@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * change.h - a change of a disk as a whole: its lock is held, what was interrupted is settled, the descriptor is read, and
+ * what is known of the devices that use its files is known.
+ *
+ *	change_begin()        lock, settle, read, look at devices, bring the running device in line
+ *	change_journal()      the files that are about to be made or removed
+ *	...                   new files; edits of change->descriptor in memory
+ *	change_commit()       the descriptor is replaced: the change is made
+ *	change_undo()         only when something after that was refused: the old descriptor comes back
+ *	change_end()          files that the descriptor does not name go, the journal too; the lock is given back
+ */
+#ifndef LIB_CHANGE_H
+#define LIB_CHANGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/stat.h>
+
+#include <ploop/ploop.h>
+
+#include "image/descriptor.h"
+#include "image/dir.h"
+
+struct geometry;
+struct stack;
+
+struct change {
+	struct dir *dir;
+	char *path;       /* of the descriptor, absolute */
+	const char *name; /* in dir; points into path */
+	int lock;
+	struct descriptor *descriptor;
+	char *old_text; /* the descriptor as it was */
+	size_t old_len;
+	bool journal; /* there is one of ours */
+	struct ploop_device *devices; /* all that live */
+	size_t ndevices;
+	const struct ploop_device *writer; /* the device that writes to the disk's top; NULL: none */
+};
+
+/* `disk` is a descriptor or its folder. Zero the struct; change_end() it in any case. */
+int change_begin(struct change *change, const char *disk, struct ploop_error *err);
+int change_journal(struct change *change, const char *operation, const char *const *files, unsigned nfiles,
+		   struct ploop_error *err);
+int change_commit(struct change *change, struct ploop_error *err);
+void change_undo(struct change *change);
+void change_end(struct change *change);
+
+/* Parses a GUID of the user and finds its snapshot. Status 43 when there is none. */
+int change_find(const struct change *change, const char *uuid, const struct snapshot **ret, struct ploop_error *err);
+
+/* A device that has the file of this snapshot open, after number *from of the list; NULL when there is none any more. */
+const struct ploop_device *change_user(const struct change *change, const struct snapshot *snapshot, size_t *from);
+
+/* What the image of `snapshot` and those below it are like. With `ret_stack` they stay open, locked against writers. */
+int change_look(const struct change *change, const struct snapshot *snapshot, struct geometry *ret,
+		struct stack **ret_stack, struct ploop_error *err);
+
+/* The name of a new delta: that of the base with a new GUID behind it. The caller frees; NULL: no memory. */
+char *change_new_name(const struct change *change);
+
+/* Makes an empty delta for a stack whose top is like `top`, durably. `name` is in the descriptor's folder. */
+int change_new_delta(struct dir *dir, const char *name, const struct geometry *top, struct ploop_error *err);
+
+/* Are both paths the same file? */
+bool change_same_file(const char *a, const char *b);
+
+/*
+ * Makes `image` the new top of a running device. Returns 0 when it is; -EINPROGRESS when nobody knows, because the
+ * device died or does not answer; another errno when the device is as it was.
+ */
+int push_delta(const struct ploop_device *device, const char *image, struct ploop_error *err);
+
+static inline void cleanup_change(struct change *change)
+{
+	change_end(change);
+}
+#define _change_end_ __attribute__((cleanup(cleanup_change)))
+
+#endif

@@ -1,0 +1,309 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# Snapshots: taken, listed, gone back to, deleted; what is interrupted; what is left over.
+load common
+load devices
+
+A=11111111-aaaa-4bbb-8ccc-000000000001
+B=11111111-aaaa-4bbb-8ccc-000000000002
+C=11111111-aaaa-4bbb-8ccc-000000000003
+TOP=5fbaabe3-6958-40ff-92a7-860e329aab41
+
+new_ploop() {
+	mkdir "${1:-d}"
+	ploop -v-1 init -s "${2:-32m}" -t "${3:-none}" "${1:-d}/root.hds"
+}
+
+# chain DISK: the names from base to top, short.
+uuids() {
+	ploop snapshot-list -H -o uuid "$1" | tr -d '{}'
+}
+
+write_mark() {
+	printf '%-512s' "$2" | dd of="$1" bs=512 seek="${3:-0}" conv=notrunc oflag=direct status=none
+}
+
+read_mark() {
+	dd if="$1" bs=512 count=1 skip="${2:-0}" iflag=direct status=none | tr -d ' \0'
+}
+
+@test "snapshot of a disk that is not mounted: message, table, tree" {
+	new_ploop
+	run ploop -v0 snapshot -u "$A" d/DiskDescriptor.xml
+	status_is 0
+	[ "$output" = "ploop snapshot {$A} has been successfully created" ]
+	run ploop snapshot-list d
+	status_is 0
+	[ "${lines[0]}" = "$(printf '%-38s %1s %-38s %s' PARENT_UUID C UUID FNAME)" ]
+	[ "${lines[1]}" = "{00000000-0000-0000-0000-000000000000}   {$A} $PWD/d/root.hds" ]
+	[[ "${lines[2]}" == "{$A} * {$TOP} $PWD/d/root.hds.{"* ]]
+	run ploop snapshot-list -s -H -o current,uuid d
+	[ "$output" = "* {$A}" ]
+	run ploop snapshot-list -u "$A" -Ho uuid d
+	[ "$output" = "{$A}" ]
+	ploop snapshot-list --tree d | grep -q "^{$TOP} \*"
+	[ "$(ploop snapshot-list --json d | jq -r '.snapshots[0].children')" = 1 ]
+	qemu-img check -q -f parallels d/root.hds
+	run ploop snapshot -u "{$A}" d
+	status_is 38
+	[ "$output" = "The snapshot {$A} already exist" ]
+	run ploop snapshot -u "$TOP" d
+	status_is 38
+	output_has "Incorrect guid"
+	[ ! -e d/DiskDescriptor.xml.journal ]
+}
+
+@test "snapshot-list: errors are 1" {
+	new_ploop
+	run ploop snapshot-list -o nonsense d
+	status_is 1
+	[ "$output" = "Unknown field: nonsense" ]
+	run ploop snapshot-list -u "$A" d
+	status_is 1
+	[ "$output" = "Can't find snapshot by uuid {$A}" ]
+	run ploop snapshot-list nowhere.xml
+	status_is 1
+}
+
+@test "of a mounted disk: list, info and stat know the new stack, and the old top does not change" {
+	new_ploop
+	ploop mount d
+	write_mark dev/ploop0 first
+	ploop snapshot -u "$A" d
+	before=$(sha256sum <d/root.hds)
+	write_mark dev/ploop0 second
+	ploop snapshot -u "$B" d
+	write_mark dev/ploop0 third
+	[ "$(sha256sum <d/root.hds)" = "$before" ]
+	[ "$(ploop list --json | jq '.devices[0].images | length')" = 3 ]
+	[ "$(ploop info --json d | jq '.images | length')" = 3 ]
+	ploop mount -r -u "$A" -c a d
+	ploop mount -r -u "$B" -c b d
+	[ "$(read_mark dev/ploop0)" = third ]
+	[ "$(read_mark dev/ploop1)" = first ]
+	[ "$(read_mark dev/ploop2)" = second ]
+	ploop umount --all
+	nothing_left
+	for file in d/root.hds*; do qemu-img check -q -f parallels "$file"; done
+	ploop snapshot-switch -u "$A" d
+	ploop mount d
+	[ "$(read_mark dev/ploop0)" = first ]
+}
+
+@test "the file system in a snapshot is clean, and it is not frozen afterwards" {
+	new_ploop d 64m ext4
+	ploop mount -m mnt d
+	echo before >mnt/file
+	ploop snapshot -u "$A" d
+	echo after >mnt/file
+	ploop mount -r -u "$A" -c backup d
+	run tune2fs -l dev/ploop1p1
+	[[ "$output" != *needs_recovery* ]]
+	mkdir old
+	mount -o ro dev/ploop1p1 old
+	[ "$(cat old/file)" = before ]
+	umount old
+	[ "$(cat mnt/file)" = after ]
+}
+
+@test "snapshot -d: repeated, without a descriptor, levels from the base up" {
+	new_ploop
+	rm d/DiskDescriptor.xml
+	ploop mount d/root.hds
+	write_mark dev/ploop0 0
+	run ploop -v0 snapshot -d dev/ploop0 delta1
+	status_is 0
+	[ "$output" = "Creating snapshot dev=$PWD/dev/ploop0 img=delta1" ]
+	write_mark dev/ploop0 1 2048
+	ploop snapshot -F -d dev/ploop0 delta2
+	[ "$(ploop list --json | jq -c '.devices[0].images')" = "[\"$PWD/d/root.hds\",\"$PWD/delta1\",\"$PWD/delta2\"]" ]
+	run ploop snapshot -d dev/ploop0 delta1
+	status_is 38
+	ploop umount -d dev/ploop0
+	ploop mount d/root.hds delta1 delta2
+	[ "$(read_mark dev/ploop0)$(read_mark dev/ploop0 2048)" = 01 ]
+}
+
+@test "snapshot -d beside a descriptor keeps the two in step, or refuses" {
+	new_ploop
+	ploop mount d/root.hds
+	run ploop snapshot -d dev/ploop0 elsewhere
+	status_is 38
+	output_has "must lie beside it"
+	[ ! -e elsewhere ]
+	ploop snapshot -d dev/ploop0 d/delta
+	[ "$(ploop snapshot-list --json d | jq -r '.snapshots[] | select(.current).file')" = "$PWD/d/delta" ]
+	ploop umount -d dev/ploop0
+	ploop mount d
+	[ "$(ploop list --json | jq -r '.devices[0].images[1]')" = "$PWD/d/delta" ]
+	ploop umount -d dev/ploop0
+	# A base that the descriptor knows as a snapshot is not the disk's top.
+	ploop mount d/root.hds
+	run ploop snapshot -d dev/ploop0 d/delta2
+	status_is 39
+	output_has "do not agree on the images"
+	[ ! -e d/delta2 ]
+}
+
+@test "the device must not lie on itself" {
+	new_ploop d 64m ext4
+	ploop mount -m mnt d
+	run ploop snapshot -d dev/ploop0 mnt/delta
+	status_is 38
+	output_has "must lie elsewhere"
+}
+
+@test "127 images are the limit" {
+	new_ploop
+	ploop -v-1 snapshot d
+	for ((i = 0; i < 125; i++)); do
+		ploop -v-1 snapshot d
+	done
+	run ploop snapshot d
+	status_is 38
+	[ "$output" = "Unable to create a snapshot. The maximum number of snapshots (126) has been reached" ]
+	ploop mount d
+	run ploop snapshot d
+	status_is 38
+}
+
+@test "snapshot-switch: messages, and -D loses nothing" {
+	new_ploop
+	ploop snapshot -u "$A" d
+	run ploop snapshot-switch -u "$TOP" d
+	status_is 38
+	[ "$output" = "Nothing to do, already on {$TOP} snapshot" ]
+	run ploop snapshot-switch -u "$B" d
+	status_is 38
+	[ "$output" = "Can't find snapshot by uuid {$B}" ]
+	ploop mount d
+	run ploop snapshot-switch -u "$A" d
+	status_is 38
+	[ "$output" = "Unable to perform switch to snapshot operation on running device ($PWD/dev/ploop0)" ]
+	write_mark dev/ploop0 precious
+	ploop umount d
+	ploop snapshot-switch -D -u "$A" d
+	kept=$(uuids d | grep -v -e "$A" -e "$TOP")
+	ploop mount -r -u "$kept" d
+	[ "$(read_mark dev/ploop0)" = precious ]
+	ploop umount d
+	count=$(find d -name 'root.hds*' | wc -l)
+	ploop snapshot-switch -u "$A" d
+	[ "$(find d -name 'root.hds*' | wc -l)" = "$count" ]
+	run ploop gc d
+	[ -z "$output" ]
+}
+
+@test "snapshot-delete: a leaf, the top, the base, several children" {
+	new_ploop
+	ploop snapshot -u "$A" d
+	run ploop snapshot-delete -u "$B" d
+	status_is 43
+	ploop mount d
+	run ploop snapshot-delete -u "$TOP" d
+	status_is 38
+	[ "$output" = "Unable to delete active snapshot {$TOP}" ]
+	write_mark dev/ploop0 gone
+	ploop umount d
+	run ploop -v0 snapshot-delete -u "$TOP" d
+	status_is 0
+	[ "$output" = "ploop snapshot {$TOP} has been successfully deleted" ]
+	[ "$(uuids d)" = "$TOP" ]
+	[ "$(find d -name 'root.hds*')" = d/root.hds ]
+	run ploop snapshot-delete -u "$TOP" d
+	status_is 38
+	[ "$output" = "Unable to delete base image" ]
+	ploop snapshot -u "$A" d
+	ploop snapshot-switch -D -u "$A" d
+	run ploop snapshot-delete -u "$A" d
+	status_is 0
+	output_has "as there are 2 references to it; marking it as temporary instead"
+	[ "$(ploop snapshot-list --json d | jq '.snapshots[0].temporary')" = true ]
+	run ploop snapshot-delete -u "$TOP" d
+	status_is 38
+	output_has "temporary"
+}
+
+@test "tsnapshot: mounted beside the disk, owned, busy while it is" {
+	new_ploop d 64m ext4
+	mkdir m2
+	ploop mount -m mnt d
+	echo one >mnt/file
+	ploop tsnapshot -u "$A" -c backup -m m2 d
+	echo two >mnt/file
+	[ "$(cat m2/file)" = one ]
+	[ "$(ploop snapshot-list -H -o temporary,owner -u "$A" d)" = "t backup" ]
+	ploop umount -c backup d
+	[ "$(ploop snapshot-list -H -o temporary,owner -u "$A" d)" = "t -" ]
+	run ploop snapshot-switch -u "$A" d
+	status_is 38
+	run ploop tsnapshot -u "$B" d
+	status_is 38
+}
+
+@test "who died between the descriptor and the device: the next one lets the device catch up" {
+	new_ploop
+	ploop mount d
+	write_mark dev/ploop0 one
+	ploop snapshot -u "$A" d
+	# As if the device had never heard of it: the descriptor of a later snapshot, with its delta, put there by hand.
+	ploop umount d
+	cp -a d e
+	ploop mount e
+	delta="root.hds.{99999999-dddd-4eee-8fff-0000000000f1}"
+	ploop -v-1 init -s 32m -t none other.hds
+	mv other.hds "e/$delta"
+	python3 - e/DiskDescriptor.xml "$delta" "$B" "$TOP" <<-'EOF2'
+		import re, sys
+		path, delta, new, top = sys.argv[1:]
+		text = open(path).read()
+		head, tail = text.split("<TopGUID>")
+		tail = tail.split("</TopGUID>", 1)
+		body = (head + "\0" + tail[1]).replace("{%s}" % top, "{%s}" % new)
+		head, rest = body.split("\0")
+		image = "<Image><GUID>{%s}</GUID><Type>Compressed</Type><File>%s</File></Image></Storage>" % (top, delta)
+		shot = "<Shot><GUID>{%s}</GUID><ParentGUID>{%s}</ParentGUID></Shot></Snapshots>" % (top, new)
+		text = head.replace("</Storage>", image) + "<TopGUID>{%s}</TopGUID>" % top + rest.replace("</Snapshots>", shot)
+		open(path, "w").write(text)
+	EOF2
+	run ploop snapshot -u "$C" e
+	status_is 0
+	output_has "is one snapshot behind its descriptor"
+	[ "$(ploop list --json | jq '.devices[0].images | length')" = 4 ]
+	[ "$(read_mark dev/ploop0)" = one ]
+}
+
+@test "gc names what was left, and removes only that" {
+	new_ploop
+	ploop snapshot -u "$A" d
+	orphan="d/root.hds.{99999999-dddd-4eee-8fff-0000000000f1}"
+	cp d/root.hds "$orphan"
+	cp d/root.hds d/other.hds
+	touch d/DiskDescriptor.xml.tmp
+	printf 'ploop journal 1\noperation snapshot\nfile never.hds\nend\n' >d/DiskDescriptor.xml.journal
+	run ploop gc d
+	status_is 0
+	[ "${#lines[@]}" = 3 ]
+	output_has "delta    $PWD/$orphan"
+	[ "$(ploop gc --json d | jq -r '.leftovers[] | select(.kind == "delta").parent')" != null ]
+	[ -e d/DiskDescriptor.xml.journal ]
+	ploop gc --remove d
+	[ "$(ploop gc --json d | jq '.leftovers | length')" = 0 ]
+	[ ! -e "$orphan" ] && [ ! -e d/DiskDescriptor.xml.tmp ] && [ ! -e d/DiskDescriptor.xml.journal ]
+	[ -e d/other.hds ]
+	ploop mount d
+}
+
+@test "gc --devices: dead ones and names that lead nowhere" {
+	new_ploop
+	ploop mount d
+	kill -9 "$(daemon_pid)"
+	wait_for is_dead "$(daemon_pid)"
+	ln -s /dev/loop-that-was dev/ploop7p1
+	run ploop gc --devices
+	status_is 0
+	output_has "device   $PWD/dev/ploop0"
+	output_has "node     $PWD/dev/ploop7p1"
+	ploop gc --devices --remove
+	nothing_left
+}
