@@ -117,6 +117,32 @@ no_loop_on() {
 	[ -b dev/ploop0 ]
 }
 
+@test "the socket answers nobody but its owner and root, even when it can be reached" {
+	new_image a.hds
+	ploop mount a.hds
+	run ask ploop0 "$hello"
+	output_has '"ok":true'
+	chmod 755 run/ploop0
+	chmod 666 run/ploop0/control
+	# Whether the folders above let it through is not asked: it is there already.
+	run python3 - "$hello" <<-'EOF'
+		import os, socket, sys
+		os.chdir("run/ploop0")
+		os.setgroups([])
+		os.setuid(65534)
+		s = socket.socket(socket.AF_UNIX)
+		s.settimeout(5)
+		s.connect("control")
+		try:
+		    s.sendall(sys.argv[1].encode() + b"\n")
+		    print("answer:", s.makefile().readline())
+		except OSError:
+		    print("answer:")
+	EOF
+	status_is 0
+	[ "$output" = "answer: " ] || [ "$output" = "answer:" ]
+}
+
 @test "a flood of requests, and clients that go away, do it no harm" {
 	new_image a.hds
 	ploop mount a.hds

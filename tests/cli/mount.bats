@@ -178,6 +178,36 @@ load devices
 	nothing_left
 }
 
+@test "-u: a snapshot beside the disk that is made of it" {
+	local base='{11111111-2222-3333-4444-555555555555}' top='{5fbaabe3-6958-40ff-92a7-860e329aab41}'
+	new_disk base.hds
+	new_image top.hds 64M
+	new_descriptor DiskDescriptor.xml top.hds 64
+	sed -i "s|<Image>|<Image><GUID>$base</GUID><Type>Compressed</Type><File>base.hds</File></Image>&|
+		s|<Shot>|<Shot><GUID>$base</GUID><ParentGUID>{00000000-0000-0000-0000-000000000000}</ParentGUID></Shot>&|
+		/<ParentGUID>.*<\/Shot><\/Snapshots>/s|<ParentGUID>[^<]*|<ParentGUID>$base|" DiskDescriptor.xml
+	run ploop mount -m mnt DiskDescriptor.xml
+	status_is 0
+	output_has "Adding delta dev=$PWD/dev/ploop0 img=$PWD/base.hds (ro)"
+	output_has "Adding delta dev=$PWD/dev/ploop0 img=$PWD/top.hds (rw)"
+	echo new >mnt/file
+	sync -f mnt/file
+	run ploop mount -u "$base" -c backup DiskDescriptor.xml
+	status_is 38
+	output_has "child"
+	output_is_one_line
+	mkdir snapshot
+	ploop mount -r -u "${base:1:36}" -c backup -m snapshot DiskDescriptor.xml
+	[ -f mnt/file ]
+	[ ! -e snapshot/file ]
+	ploop list --json >json
+	[ "$(jq -r '.devices[1].snapshot' json)" = "$base" ]
+	[ "$(jq -r '.devices[0].snapshot' json)" = "$top" ]
+	ploop umount -c backup DiskDescriptor.xml
+	ploop umount DiskDescriptor.xml
+	nothing_left
+}
+
 @test "a raw base needs its cluster: 38, and works with it" {
 	truncate -s 64M base.raw
 	run ploop mount -f raw base.raw
