@@ -97,7 +97,7 @@ static void merge_quit(struct device_merge *merge)
 	struct device *dev = merge->device;
 
 	if (!dev->under_end) {
-		/* Entries that were written say what the levels above say. */
+		/* Entries that were written say what the levels above say, and merge_copied() has noted that they are there. */
 		writer_free(dev->under);
 		dev->under = NULL;
 	}
@@ -369,9 +369,8 @@ static void merge_copied(struct copy *copy, int result)
 	merge->moved += merge->device->cluster;
 	if (result && !merge->result)
 		merge->result = result;
-	/* From now on something lies under the top's cluster: a discard must mask it, should the merge end before CLEAR. */
-	if (merge->top)
-		bitmap_set(&merge->device->map.below, slot->v);
+	/* From now on something lies under the source's cluster: should the merge end early, it must be masked, not unmapped. */
+	bitmap_set(&merge->device->map.below, slot->v);
 	/* Zeros need no place in the base. */
 	if (slot->fresh && (result || (!copy->stored && !merge->low)))
 		alloc_untake(&merge->target->alloc, copy->to_cluster, 1);
