@@ -46,6 +46,7 @@ struct uring_loop {
 	int schedstat;       /* descriptor of how long this thread has queued for a CPU, or negative */
 	uint64_t checked;    /* when that was last looked at */
 	uint64_t queued;     /* nanoseconds, then */
+	uint64_t slices;     /* times that it got one, then */
 	bool cpu_free;       /* ... and what it meant */
 	struct list free;
 	struct list wanting; /* slots that want an entry: ADD, REMOVE */
@@ -60,7 +61,7 @@ struct uring_loop {
 #define SPIN_SCORE_MAX 16
 #define SPIN_MISS 4 /* what a vain spin costs, in hits */
 #define CPU_CHECK_NS UINT64_C(20000000)
-#define CPU_QUEUED_PART 20 /* a CPU is free when this thread queues for less than this part of the time */
+#define CPU_QUEUED_NS 5000 /* a CPU is free when this thread gets one sooner than this, on average */
 
 static const struct loop_ops loop_uring_ops;
 
@@ -174,7 +175,7 @@ static void uring_score(struct uring_loop *self, int by)
 /* Whether this thread gets a CPU whenever it wants one. */
 static bool uring_cpu_free(struct uring_loop *self, uint64_t now)
 {
-	unsigned long long queued = 0;
+	unsigned long long queued = 0, slices = 0;
 	char text[96];
 	ssize_t n;
 
@@ -182,9 +183,10 @@ static bool uring_cpu_free(struct uring_loop *self, uint64_t now)
 		return self->cpu_free;
 	n = pread(self->schedstat, text, sizeof(text) - 1, 0);
 	text[n < 0 ? 0 : n] = 0;
-	self->cpu_free = sscanf(text, "%*u %llu", &queued) == 1 &&
-			 queued - self->queued < (now - self->checked) / CPU_QUEUED_PART;
+	self->cpu_free = sscanf(text, "%*u %llu %llu", &queued, &slices) == 2 &&
+			 queued - self->queued <= (slices - self->slices) * CPU_QUEUED_NS;
 	self->queued = queued;
+	self->slices = slices;
 	self->checked = now;
 	return self->cpu_free;
 }
