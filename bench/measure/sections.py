@@ -130,7 +130,8 @@ def on_device(plan):
         return _run(plan, "on the device", title, subjects)
 
     names = list(made)
-    for depth in (32, 1):
+    # One at a time first: qemu-storage-daemon is sound as long as that.
+    for depth in (1, 32):
         for write in (False, True):
             yield cell(f"{_name(write)}, depth {depth}", Work(write, depth),
                        {names[0]: (0.5,), names[1]: (1.0, True), names[2]: (1.0, True)})

@@ -53,10 +53,10 @@ nothing_left() {
 	"$PLOOP_SOURCE/bench/run" "${options[@]}" --only device --seconds 60 >out 2>log 3>&- &
 	pid=$!
 	for _ in $(seq 300); do
-		! grep -q "depth 32" log || break
+		! grep -q "depth 1$" log || break
 		sleep 0.1
 	done
-	grep -q "depth 32" log
+	grep -q "depth 1$" log
 	sleep 0.5
 	kill -TERM "$pid"
 	wait "$pid" || [ $? -eq 143 ]
