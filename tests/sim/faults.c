@@ -131,6 +131,11 @@ static bool live_to_cut(struct world *world, uint64_t nth, uint64_t salt)
 			world_push(world);
 		world_wait(world);
 		if (!sim_is_cut(world->sim))
+			world_merge(world);
+		if (!sim_is_cut(world->sim))
+			world_submit_random(world);
+		world_wait(world);
+		if (!sim_is_cut(world->sim))
 			world_close(world);
 	}
 	cut = sim_is_cut(world->sim);
