@@ -230,6 +230,8 @@ void device_get_usage(const struct device *device, struct device_usage *ret);
 	X(bio_full)          /* times something waited for space on the host */          \
 	X(bio_errors)        /* requests that failed */                                  \
 	X(map_single_writes) /* index pages written */                                   \
+	X(gate_closed)       /* times new requests were held back, for a new top say */  \
+	X(gate_ns)           /* nanoseconds of that in all */                            \
 	X(read_bytes)                                                                    \
 	X(write_bytes)                                                                   \
 	X(discard_bytes)

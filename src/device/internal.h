@@ -44,6 +44,7 @@ struct device {
 	struct device_merge *merge;
 	struct list gate; /* requests that wait until it is there */
 	bool gated;
+	uint64_t gated_at; /* ns on the loop's clock */
 
 	struct list active; /* requests from submit to done */
 	struct list locks;

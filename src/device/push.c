@@ -3,9 +3,9 @@
  * push.c - a new top: what a snapshot is to the engine.
  *
  *	MARK    the new delta is marked in use, durably
- *	FLUSH   a first flush, while requests go on, so that little is left for the second
+ *	FLUSH   flushes, while requests go on, so that little is left for the last
  *	DRAIN   new requests wait at the gate; those under way end
- *	SETTLE  a second flush
+ *	SETTLE  the last flush
  *	        the new delta is the top; the gate opens
  *	RETIRE  the old top gets the length it needs and loses its in-use mark, while requests go on
  *
@@ -24,6 +24,11 @@
 
 #include "base/error.h"
 #include "device/internal.h"
+#include "io/loop.h"
+
+/* A flush that took longer than this is tried again, as the next has less to do; but not for ever. */
+#define PUSH_SHORT_NS 500000u
+#define PUSH_ROUNDS 4
 
 enum push_step {
 	PUSH_MARK,
@@ -41,6 +46,8 @@ struct device_push {
 	enum push_step step;
 	struct writer *old, *new;
 	struct device_request flush;
+	unsigned rounds;   /* flushes while requests went on */
+	uint64_t flush_at; /* when the last of them began */
 	struct io_op op;
 	struct loop_task end;
 	uint8_t *sector;
@@ -113,6 +120,7 @@ static void push_flush(struct device_push *push)
 	push->flush.kind = DEVICE_FLUSH;
 	push->flush.offset = push->flush.length = 0;
 	push->flush.flags = 0;
+	push->flush_at = loop_now(push->device->loop);
 	request_submit(push->device, &push->flush);
 }
 
@@ -144,6 +152,11 @@ static void push_flushed(struct device_request *request, int result)
 
 	if (result) {
 		push_failed(push, result);
+		return;
+	}
+	if (push->step == PUSH_FLUSH && ++push->rounds < PUSH_ROUNDS &&
+	    loop_now(push->device->loop) - push->flush_at > PUSH_SHORT_NS) {
+		push_flush(push);
 		return;
 	}
 	if (push->step == PUSH_FLUSH) {

@@ -19,6 +19,7 @@
 
 #include "base/checked.h"
 #include "device/internal.h"
+#include "io/loop.h"
 
 void device_io(struct device *dev, struct io_op *op)
 {
@@ -294,6 +295,8 @@ void device_submit(struct device *dev, struct device_request *request)
 void gate_close(struct device *dev)
 {
 	dev->gated = true;
+	dev->gated_at = loop_now(dev->loop);
+	dev->stats.gate_closed++;
 }
 
 void gate_open(struct device *dev)
@@ -301,6 +304,8 @@ void gate_open(struct device *dev)
 	struct list waiting;
 	struct list *node;
 
+	if (dev->gated)
+		dev->stats.gate_ns += loop_now(dev->loop) - dev->gated_at;
 	dev->gated = false;
 	list_init(&waiting);
 	list_move_all(&waiting, &dev->gate);
