@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -37,11 +38,13 @@ struct freeze {
 	int *mounts;    /* open mount points, each of another file system */
 	dev_t *numbers;
 	unsigned n;
+	/* So many of them, the first ones, are frozen by us, or are just about to be. Shared with the child. */
+	volatile unsigned *frozen;
 };
 
 static void thaw_all(const struct freeze *freeze)
 {
-	for (unsigned i = freeze->n; i-- > 0;)
+	for (unsigned i = *freeze->frozen; i-- > 0;)
 		(void)ioctl(freeze->mounts[i], FITHAW, 0); /* EINVAL: it was not frozen */
 }
 
@@ -131,9 +134,11 @@ static struct freeze *freeze_new(size_t n)
 	if (!freeze)
 		return NULL;
 	freeze->pipe = -EBADF;
+	freeze->frozen = MAP_FAILED;
 	freeze->mounts = calloc(n, sizeof(*freeze->mounts));
 	freeze->numbers = calloc(n, sizeof(*freeze->numbers));
-	if (!freeze->mounts || !freeze->numbers) {
+	freeze->frozen = mmap(NULL, sizeof(*freeze->frozen), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (!freeze->mounts || !freeze->numbers || freeze->frozen == MAP_FAILED) {
 		freeze_end(freeze);
 		return NULL;
 	}
@@ -143,13 +148,20 @@ static struct freeze *freeze_new(size_t n)
 static int freeze_all(struct freeze *freeze, const struct ploop_device *device, struct ploop_error *err)
 {
 	for (unsigned i = 0; i < freeze->n; i++) {
+		*freeze->frozen = i + 1;
 		if (ioctl(freeze->mounts[i], FIFREEZE, 0) == 0)
 			continue;
-		if (errno == EOPNOTSUPP) {
-			log_warning("a file system on %s cannot be frozen, only synced", device->device);
-			(void)syncfs(freeze->mounts[i]);
-			continue;
-		}
+		*freeze->frozen = i;
+		if (errno == EOPNOTSUPP)
+			return error_set(err, -EOPNOTSUPP, PLOOP_EXIT_DEVIOC,
+					 "%s: its file system is of a kind that cannot be frozen; --no-freeze takes the "
+					 "snapshot all the same",
+					 device->device);
+		if (errno == EBUSY) /* thawing it is for whoever froze it */
+			return error_set(err, -EBUSY, PLOOP_EXIT_BUSY,
+					 "%s: its file system is frozen by somebody else; --no-freeze takes the snapshot "
+					 "all the same",
+					 device->device);
 		return error_sys(err, -errno, PLOOP_EXIT_DEVIOC, "%s: Can't freeze its file system", device->device);
 	}
 	return 0;
@@ -207,6 +219,8 @@ int freeze_end(struct freeze *freeze)
 	}
 	for (unsigned i = 0; i < freeze->n; i++)
 		close(freeze->mounts[i]);
+	if (freeze->frozen != MAP_FAILED)
+		munmap((void *)freeze->frozen, sizeof(*freeze->frozen));
 	free(freeze->mounts);
 	free(freeze->numbers);
 	free(freeze);

@@ -106,6 +106,43 @@ read_mark() {
 	[ "$(cat mnt/file)" = after ]
 }
 
+@test "a file system that somebody else froze: 17, nothing has changed, and it stays frozen" {
+	require fsfreeze
+	new_ploop d 64m ext4
+	ploop mount -m mnt d
+	fsfreeze -f mnt
+	run ploop snapshot d
+	frozen=0
+	fsfreeze -u mnt || frozen=$?
+	status_is 17
+	output_has "frozen by somebody else"
+	[ "$frozen" = 0 ]
+	[ "$(uuids d)" = "$TOP" ]
+	[ "$(find d -type f | wc -l)" = 3 ]
+	ploop snapshot d
+}
+
+@test "snapshots under load: fio verifies, and requests wait for a moment only" {
+	require fio
+	new_ploop d 64m
+	ploop mount d
+	fio --name=load --filename=dev/ploop0 --rw=randwrite --bs=4k --size=48m --io_size=200m --direct=1 --ioengine=libaio \
+		--iodepth=8 --verify=crc32c --verify_backlog=128 --verify_fatal=1 --time_based --runtime=3 --output=fio.log 3>&- &
+	fio=$!
+	for ((i = 0; i < 8; i++)); do
+		ploop -v-1 snapshot d
+		sleep 0.2
+	done
+	kill -0 "$fio"
+	wait "$fio"
+	read -r closed ns < <(ploop stat -d dev/ploop0 | awk '/^gate_closed/ { n = $NF } /^gate_ns/ { print n, $NF }')
+	echo "$closed times, $((ns / closed / 1000)) us each"
+	[ "$closed" = 8 ]
+	[ $((ns / closed)) -lt 100000000 ]
+	ploop umount d
+	for file in d/root.hds*; do qemu-img check -q -f parallels "$file"; done
+}
+
 @test "snapshot -d: repeated, without a descriptor, levels from the base up" {
 	new_ploop
 	rm d/DiskDescriptor.xml
