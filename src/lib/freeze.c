@@ -27,7 +27,7 @@
 
 #include "base/cleanup.h"
 #include "base/error.h"
-#include "base/log.h"
+#include "lib/freeze-mounts.h"
 
 #define FREEZE_SECONDS 10
 #define FREEZE_AGAIN_MS 500
@@ -35,9 +35,7 @@
 struct freeze {
 	pid_t watchdog; /* 0: none yet */
 	int pipe;       /* closing it thaws */
-	int *mounts;    /* open mount points, each of another file system */
-	dev_t *numbers;
-	unsigned n;
+	struct open_mounts mounts;
 	/* So many of them, the first ones, are frozen by us, or are just about to be. Shared with the child. */
 	volatile unsigned *frozen;
 };
@@ -45,7 +43,7 @@ struct freeze {
 static void thaw_all(const struct freeze *freeze)
 {
 	for (unsigned i = *freeze->frozen; i-- > 0;)
-		(void)ioctl(freeze->mounts[i], FITHAW, 0); /* EINVAL: it was not frozen */
+		(void)ioctl(freeze->mounts.fds[i], FITHAW, 0); /* EINVAL: it was not frozen */
 }
 
 /* Everything that we have open but what the child needs: also the disk's lock, which must not outlive us. */
@@ -53,13 +51,13 @@ static void keep_only(const struct freeze *freeze, int pipe)
 {
 	int highest = pipe;
 
-	for (unsigned i = 0; i < freeze->n; i++)
-		highest = freeze->mounts[i] > highest ? freeze->mounts[i] : highest;
+	for (unsigned i = 0; i < freeze->mounts.n; i++)
+		highest = freeze->mounts.fds[i] > highest ? freeze->mounts.fds[i] : highest;
 	for (int fd = 0; fd <= highest; fd++) {
 		bool needed = fd == pipe;
 
-		for (unsigned i = 0; i < freeze->n; i++)
-			needed = needed || fd == freeze->mounts[i];
+		for (unsigned i = 0; i < freeze->mounts.n; i++)
+			needed = needed || fd == freeze->mounts.fds[i];
 		if (!needed)
 			close(fd);
 	}
@@ -107,39 +105,16 @@ static int start_watchdog(struct freeze *freeze)
 	return r;
 }
 
-/* Opens a mount point, unless it is of a file system that we have already, or of the one that holds `folder`. */
-static int add_mount(struct freeze *freeze, const char *target, const struct stat *folder)
-{
-	_close_ int fd = open(target, O_RDONLY | O_DIRECTORY | O_NONBLOCK | O_CLOEXEC);
-	struct stat st;
-
-	if (fd < 0 || fstat(fd, &st) < 0)
-		return errno == ENOTDIR ? 0 : -errno;
-	if (st.st_dev == folder->st_dev) {
-		log_warning("%s holds the image itself: its file system is not frozen", target);
-		return 0;
-	}
-	for (unsigned i = 0; i < freeze->n; i++)
-		if (freeze->numbers[i] == st.st_dev)
-			return 0;
-	freeze->numbers[freeze->n] = st.st_dev;
-	freeze->mounts[freeze->n++] = take_fd(&fd);
-	return 0;
-}
-
-static struct freeze *freeze_new(size_t n)
+static struct freeze *freeze_new(void)
 {
 	struct freeze *freeze = calloc(1, sizeof(*freeze));
 
 	if (!freeze)
 		return NULL;
 	freeze->pipe = -EBADF;
-	freeze->frozen = MAP_FAILED;
-	freeze->mounts = calloc(n, sizeof(*freeze->mounts));
-	freeze->numbers = calloc(n, sizeof(*freeze->numbers));
 	freeze->frozen = mmap(NULL, sizeof(*freeze->frozen), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (!freeze->mounts || !freeze->numbers || freeze->frozen == MAP_FAILED) {
-		freeze_end(freeze);
+	if (freeze->frozen == MAP_FAILED) {
+		free(freeze);
 		return NULL;
 	}
 	return freeze;
@@ -147,9 +122,9 @@ static struct freeze *freeze_new(size_t n)
 
 static int freeze_all(struct freeze *freeze, const struct ploop_device *device, struct ploop_error *err)
 {
-	for (unsigned i = 0; i < freeze->n; i++) {
+	for (unsigned i = 0; i < freeze->mounts.n; i++) {
 		*freeze->frozen = i + 1;
-		if (ioctl(freeze->mounts[i], FIFREEZE, 0) == 0)
+		if (ioctl(freeze->mounts.fds[i], FIFREEZE, 0) == 0)
 			continue;
 		*freeze->frozen = i;
 		if (errno == EOPNOTSUPP)
@@ -171,22 +146,18 @@ int freeze_start(const struct ploop_device *device, const char *folder, struct f
 {
 	struct freeze *freeze;
 	struct stat st;
-	int r = 0;
+	int r;
 
 	*ret = NULL;
-	if (!device->nmounts)
-		return 0;
 	if (stat(folder, &st) < 0)
 		return error_sys(err, -errno, PLOOP_EXIT_FSTAT, "%s", folder);
-	freeze = freeze_new(device->nmounts);
+	freeze = freeze_new();
 	if (!freeze)
 		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s", device->device);
-	for (size_t i = 0; i < device->nmounts && r == 0; i++) {
-		r = add_mount(freeze, device->mounts[i], &st);
-		if (r < 0)
-			error_sys(err, r, PLOOP_EXIT_OPEN, "Can't open %s", device->mounts[i]);
-	}
-	if (r == 0 && freeze->n) {
+	r = open_mounts_find(device->node, st.st_dev, &freeze->mounts);
+	if (r < 0)
+		error_sys(err, r, PLOOP_EXIT_SYS, "%s: Can't find its mount points", device->device);
+	if (r == 0 && freeze->mounts.n) {
 		r = start_watchdog(freeze);
 		if (r < 0)
 			error_sys(err, r, PLOOP_EXIT_SYS, "%s: nobody could thaw its file system", device->device);
@@ -217,12 +188,8 @@ int freeze_end(struct freeze *freeze)
 		late = pid == freeze->watchdog && WIFEXITED(status) && WEXITSTATUS(status);
 		thaw_all(freeze);
 	}
-	for (unsigned i = 0; i < freeze->n; i++)
-		close(freeze->mounts[i]);
-	if (freeze->frozen != MAP_FAILED)
-		munmap((void *)freeze->frozen, sizeof(*freeze->frozen));
-	free(freeze->mounts);
-	free(freeze->numbers);
+	open_mounts_clear(&freeze->mounts);
+	munmap((void *)freeze->frozen, sizeof(*freeze->frozen));
 	free(freeze);
 	return late ? -ETIMEDOUT : 0;
 }

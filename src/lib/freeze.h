@@ -10,8 +10,8 @@ struct ploop_device;
 struct ploop_error;
 
 /*
- * Freezes every file system that is mounted from the device, as this process sees the mounts. One that holds `folder` is
- * left alone, with a warning: to write there would then wait for ever. *ret is NULL when there was nothing to freeze.
+ * Freezes every file system that is mounted from the device, in whatever namespace. One that holds `folder` is
+ * left alone, with a warning: to write there would then wait for ever.
  */
 int freeze_start(const struct ploop_device *device, const char *folder, struct freeze **ret, struct ploop_error *err);
 

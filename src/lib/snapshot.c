@@ -159,7 +159,10 @@ static int take_online(struct taking *taking, struct ploop_error *err)
 		return r;
 	r = switch_top(change->writer, image, change->dir->path, !(taking->flags & PLOOP_SNAPSHOT_NO_FREEZE), err);
 	/* When nobody knows, it stays: the delta may be the top already, and hold what was written since. */
-	if (r < 0 && r != -EINPROGRESS)
+	if (r == -EINPROGRESS)
+		error_prefix(err, r, "%s names the snapshot %s, but nobody knows whether its device does", change->path,
+			     taking->guid.text);
+	else if (r < 0)
 		change_undo(change);
 	return r;
 }

@@ -106,6 +106,22 @@ read_mark() {
 	[ "$(cat mnt/file)" = after ]
 }
 
+@test "a file system that is mounted in another namespace only is frozen too" {
+	require unshare
+	new_ploop d 64m ext4
+	ploop mount d
+	mkfifo go
+	unshare -m sh -c "mount $PWD/dev/ploop0p1 mnt && echo inside >mnt/file && echo ready >go && read -r _ <go" 3>&- &
+	read -r _ <go
+	is_not_mounted mnt
+	ploop snapshot -u "$A" d
+	ploop mount -r -u "$A" -c backup d
+	run tune2fs -l dev/ploop1p1
+	[[ "$output" != *needs_recovery* ]]
+	echo >go
+	wait
+}
+
 @test "a file system that somebody else froze: 17, nothing has changed, and it stays frozen" {
 	require fsfreeze
 	new_ploop d 64m ext4

@@ -2,6 +2,7 @@
 /*
  * killat N PROGRAM [ARGUMENT..]: runs a program and kills it just before its Nth system call that changes something: a file, a
  * folder, what is durable, or what another process is told. 0 kills nothing, and counts.
+ * killat N -p PID: the same to a process that runs, and its first thread alone. Says "ready" first. Ending killat lets it go.
  *
  * Says on standard error "killed N openat" and exits with 99; or "finished M", M of them in all, and exits with the program's
  * own status. Threads are followed, child processes are not.
@@ -15,6 +16,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
@@ -118,19 +120,39 @@ static int signal_of(int status)
 	return signal == SYSCALL_STOP || signal == SIGTRAP || signal == SIGSTOP ? 0 : signal;
 }
 
-static int trace(pid_t pid, long n)
+static int start(pid_t pid)
 {
-	struct __ptrace_syscall_info info;
-	long count = 0;
 	int status;
-	pid_t who;
 
 	if (waitpid(pid, &status, __WALL) != pid ||
 	    ptrace(PTRACE_SETOPTIONS, pid, NULL,
 		   (void *)(PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE | PTRACE_O_EXITKILL)) < 0) {
 		perror("ptrace");
-		return 1;
+		return -1;
 	}
+	return 0;
+}
+
+static int attach(pid_t pid)
+{
+	int status;
+
+	if (ptrace(PTRACE_SEIZE, pid, NULL, (void *)PTRACE_O_TRACESYSGOOD) < 0 ||
+	    ptrace(PTRACE_INTERRUPT, pid, NULL, NULL) < 0 || waitpid(pid, &status, __WALL) != pid) {
+		perror("ptrace");
+		return -1;
+	}
+	fprintf(stderr, "ready\n");
+	return 0;
+}
+
+static int trace(pid_t pid, long n)
+{
+	struct __ptrace_syscall_info info;
+	long count = 0;
+	int status = 0;
+	pid_t who;
+
 	for (who = pid;;) {
 		ptrace(PTRACE_SYSCALL, who, NULL, (void *)(intptr_t)(WIFSTOPPED(status) ? signal_of(status) : 0));
 		who = waitpid(-1, &status, __WALL);
@@ -157,8 +179,12 @@ int main(int argc, char **argv)
 	pid_t pid;
 
 	if (argc < 3) {
-		fprintf(stderr, "usage: killat N PROGRAM [ARGUMENT..]\n");
+		fprintf(stderr, "usage: killat N PROGRAM [ARGUMENT..]\n       killat N -p PID\n");
 		return 1;
+	}
+	if (!strcmp(argv[2], "-p")) {
+		pid = argc > 3 ? (pid_t)strtol(argv[3], NULL, 10) : 0;
+		return attach(pid) < 0 ? 1 : trace(pid, strtol(argv[1], NULL, 10));
 	}
 	pid = fork();
 	if (pid < 0) {
@@ -167,5 +193,5 @@ int main(int argc, char **argv)
 	}
 	if (pid == 0)
 		run(argv + 2);
-	return trace(pid, strtol(argv[1], NULL, 10));
+	return start(pid) < 0 ? 1 : trace(pid, strtol(argv[1], NULL, 10));
 }

@@ -240,6 +240,43 @@ def frozen(work, name, verb, _again):
     return f"{n - 1} kills"
 
 
+def daemon(work, name, verb, _again):
+    """ploopd dies in the middle of it."""
+    old, _ = read_disk(work / "origin")
+    want = bytearray(old[TOP])
+    want[:512] = b"before".ljust(512, b".")
+    taken = 0
+    for n in range(1, 1000):
+        folder = work / f"{name}-{n}"
+        shutil.copytree(work / "origin", folder)
+        device = device_of(folder)
+        put(device, "before", 0)
+        with subprocess.Popen([KILLAT, str(n), "-p", str(pid_of(device))], stderr=subprocess.PIPE, text=True) as killer:
+            assert killer.stderr.readline() == "ready\n"
+            client = ploop("-v-1", *verb, str(folder), check=False)
+            lives = client.returncode == 0 and killer.poll() is None
+            if lives:
+                killer.terminate()
+            where = f"{name}, {n}: {killer.stderr.read().strip()}"
+        ploop("umount", "-d", device)
+        disk, named = read_disk(folder)
+        check_leftovers(folder, named, where)
+        assert disk[TOP] == want, f"{where}: lost what was flushed"
+        there = disk.get(C[:-2] + "9}")
+        assert there in (None, want), f"{where}: not what was there"
+        assert there or client.returncode, f"{where}: said to be taken, and is not there"
+        taken += there is not None
+        settle(folder, where)
+        # And it can be used.
+        device = device_of(folder)
+        put(device, "again", 1)
+        ploop("umount", "-d", device)
+        shutil.rmtree(folder)
+        if lives:
+            return f"{n - 1} kills, {taken} with the snapshot taken"
+    raise AssertionError(f"{where}: no end")
+
+
 CASES = [
     ("snapshot", offline, ("snapshot", "-u", C[:-2] + "9}"), 38),
     ("switch", offline, ("snapshot-switch", "-u", B), 0),
@@ -247,6 +284,7 @@ CASES = [
     ("delete-leaf", offline, ("snapshot-delete", "-u", "LEAF"), 43),
     ("delete-top", offline, ("snapshot-delete", "-u", TOP), 38),
     ("online-snapshot", online, ("snapshot", "-u", C[:-2] + "9}"), None),
+    ("ploopd", daemon, ("snapshot", "-u", C[:-2] + "9}"), None),
     ("online-frozen", frozen, ("snapshot", ""), None),
 ]
 
