@@ -245,7 +245,8 @@ no_loop_on() {
 	EOF
 	chmod +x bin/systemd-run
 	# shellcheck disable=SC2016
-	as_with_systemd='mount -t tmpfs none /run/systemd && mkdir /run/systemd/system && PATH=$PWD/bin:$PATH ploop -v-1 mount a.hds'
+	as_with_systemd='[ -d /run/systemd ] || { mount -t tmpfs none /run && mkdir /run/systemd; }
+		mount -t tmpfs none /run/systemd && mkdir /run/systemd/system && PATH=$PWD/bin:$PATH ploop -v-1 mount a.hds'
 	unshare -m bash -ec "$as_with_systemd"
 	grep -q -- "--scope .*--slice=system.slice .*/ploopd $PWD/a.hds$" systemd-run.log
 	ploop umount a.hds
