@@ -50,6 +50,9 @@ void change_end(struct change *change);
 /* Parses a GUID of the user and finds its snapshot. Status 43 when there is none. */
 int change_find(const struct change *change, const char *uuid, const struct snapshot **ret, struct ploop_error *err);
 
+/* Descriptors of old software give the top a GUID of its own, and their snapshots are not changed: status 38. */
+int change_check_format(const struct change *change, struct ploop_error *err);
+
 /* A device that has the file of this snapshot open, after number *from of the list; NULL when there is none any more. */
 const struct ploop_device *change_user(const struct change *change, const struct snapshot *snapshot, size_t *from);
 

@@ -52,15 +52,12 @@ static int check_switch(const struct change *change, const struct snapshot *to, 
 				 to->guid.text);
 	if (to->temporary != SNAPSHOT_KEPT)
 		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM, "Snapshot %s is temporary", to->guid.text);
-	if (!guid_is_top(&d->top))
-		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM, "Snapshot is in old format: the top of %s is %s", d->path,
-				 d->top.text);
 	if (top->children)
 		return error_set(err, -EINVAL, PLOOP_EXIT_DISKDESCR, "%s: the top has children", d->path);
 	if (users_of(change, top, users, sizeof(users)))
 		return error_set(err, -EBUSY, PLOOP_EXIT_PARAM,
 				 "Unable to perform switch to snapshot operation on running device (%s)", users);
-	return 0;
+	return change_check_format(change, err);
 }
 
 /* The old top keeps its file under the name `kept`, or goes. */
@@ -270,6 +267,8 @@ int ploop_snapshot_delete(const char *disk, const char *uuid, struct ploop_error
 
 	if (r == 0)
 		r = change_find(&change, uuid, &snapshot, err);
+	if (r == 0)
+		r = change_check_format(&change, err);
 	return r < 0 ? r : delete_snapshot(&change, snapshot, err);
 }
 

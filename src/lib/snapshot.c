@@ -62,16 +62,11 @@ static int check_descriptor(const struct taking *taking, struct ploop_error *err
 		return n;
 	if (descriptor_find(d, &taking->guid))
 		return error_set(err, -EEXIST, PLOOP_EXIT_PARAM, "The snapshot %s already exist", taking->guid.text);
-	if (!guid_is_top(&d->top))
-		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM,
-				 "Snapshot is in old format: the top of %s is %s; `ploop snapshot-switch` away and back, "
-				 "or resize it, and it is converted",
-				 d->path, d->top.text);
 	if (n > SNAPSHOT_MAX_IMAGES)
 		return error_set(err, -E2BIG, PLOOP_EXIT_PARAM,
 				 "Unable to create a snapshot. The maximum number of snapshots (%d) has been reached",
 				 n - 1);
-	return 0;
+	return change_check_format(taking->change, err);
 }
 
 /* What is left of a crash in the top is put right by opening it for writing once. */

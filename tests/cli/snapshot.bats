@@ -326,6 +326,46 @@ read_mark() {
 	[ "$(read_mark dev/ploop0)" = one ]
 }
 
+@test "a descriptor of the old format: its snapshots are listed, not changed: 38" {
+	new_ploop
+	sed -i "s/$TOP/$B/g" d/DiskDescriptor.xml
+	before=$(sha256sum <d/DiskDescriptor.xml)
+	[ "$(uuids d)" = "$B" ]
+	for verb in "snapshot -u $A" "snapshot-delete -u $B"; do
+		# shellcheck disable=SC2086
+		run ploop $verb d
+		status_is 38
+		output_has "Snapshot is in old format"
+	done
+	[ "$(sha256sum <d/DiskDescriptor.xml)" = "$before" ]
+}
+
+@test "mount settles what was interrupted, unless it is to write nothing" {
+	new_ploop
+	orphan="root.hds.{99999999-dddd-4eee-8fff-0000000000f1}"
+	cp d/root.hds "d/$orphan"
+	printf 'ploop journal 1\noperation snapshot\nfile %s\nend\n' "$orphan" >d/DiskDescriptor.xml.journal
+	ploop mount -r d
+	ploop umount d
+	[ -e "d/$orphan" ]
+	ploop mount d
+	[ ! -e "d/$orphan" ] && [ ! -e d/DiskDescriptor.xml.journal ]
+}
+
+@test "foreign elements, branches and order survive" {
+	new_ploop
+	sed -i 's|<Padding>|<LogicSectorSize>512</LogicSectorSize><Miscellaneous><x>1</x></Miscellaneous><Padding>|' d/DiskDescriptor.xml
+	ploop snapshot -u "$A" d
+	ploop snapshot-switch -D -u "$A" d
+	ploop snapshot -u "$B" d
+	grep -q "<LogicSectorSize>512</LogicSectorSize>" d/DiskDescriptor.xml
+	grep -q "<Miscellaneous>" d/DiskDescriptor.xml
+	[ "$(grep -c '<Shot>' d/DiskDescriptor.xml)" = 4 ]
+	[ "$(uuids d | head -n 1)" = "$A" ]
+	[ "$(uuids d | tail -n 1)" = "$TOP" ]
+	ploop mount d
+}
+
 @test "gc names what was left, and removes only that" {
 	new_ploop
 	ploop snapshot -u "$A" d
