@@ -207,7 +207,10 @@ read_mark() {
 }
 
 @test "127 images are the limit" {
-	new_ploop
+	# In memory, where hundreds of syncs cost nothing.
+	mkdir d
+	mount -t tmpfs tmpfs d
+	ploop -v-1 init -s 32m -t none d/root.hds
 	ploop -v-1 snapshot d
 	for ((i = 0; i < 125; i++)); do
 		ploop -v-1 snapshot d
