@@ -582,6 +582,68 @@ PLOOP_API void ploop_leftovers_free(struct ploop_leftover *leftovers, size_t n);
 /* A word such as "delta", the same in JSON. */
 PLOOP_API const char *ploop_leftover_name(enum ploop_leftover_kind kind);
 
+/* ---- Merge: the data of upper images comes into a lower one ---- */
+
+/* Images that no device uses. Zero it, fill in `images` and what shall differ from the default. */
+struct ploop_merge {
+	const char *const *images; /* base first: what all others are merged into */
+	unsigned nimages;          /* at least 2 */
+	const char *base_format;   /* "raw" or "ploop1"; NULL: ploop1 */
+	const char *new_image;     /* leave the base as it is: make this file, and merge all into it; NULL: into the base */
+	uint64_t bytes_a_second;   /* 0: as fast as it goes */
+	ploop_progress_fn progress; /* NULL: none */
+	void *progress_data;
+};
+
+/*
+ * Merges images. The files above the base are only read. However it is cut off, all images together are the same disk as
+ * before, and merging again is right. A DiskDescriptor.xml beside the base that names all of them learns of it; one that would
+ * then be wrong is a reason to refuse. -ECANCELED: stopped by `progress`.
+ */
+PLOOP_API int ploop_merge(const struct ploop_merge *merge, struct ploop_error *err);
+
+#define PLOOP_MERGE_TOP UINT32_MAX
+
+/* Levels of a device in use. Zero it, fill in the device and the levels. */
+struct ploop_merge_levels {
+	const char *device;      /* "/dev/ploop0" */
+	uint32_t low, high;      /* low + 1 .. high are merged into low; PLOOP_MERGE_TOP as `high`: the top */
+	uint64_t bytes_a_second; /* 0: as fast as it goes */
+	ploop_progress_fn progress; /* NULL: none */
+	void *progress_data;
+};
+
+/*
+ * Merges levels of a device while it is used. Their files are empty images then, which nothing needs. Anything but 0 from
+ * `progress` stops the merge (-ECANCELED): the device works on, and merging again goes on where it was. When this process
+ * dies the merge goes on; see ploop_merge_status(). The descriptor learns of it as with ploop_merge().
+ */
+PLOOP_API int ploop_merge_levels(const struct ploop_merge_levels *merge, struct ploop_error *err);
+
+enum ploop_merge_state {
+	PLOOP_MERGE_NONE, /* there was none since the device was mounted */
+	PLOOP_MERGE_RUNNING,
+	PLOOP_MERGE_PAUSED,
+	PLOOP_MERGE_DONE,
+	PLOOP_MERGE_FAILED, /* or stopped; `error` says why */
+};
+
+struct ploop_merge_status {
+	enum ploop_merge_state state;
+	bool top;             /* the top is merged now; else levels below it */
+	uint32_t low, high;   /* as asked for */
+	uint64_t done, total; /* bytes, of what is merged now */
+	struct ploop_error error;
+};
+PLOOP_API int ploop_merge_status(const char *device, struct ploop_merge_status *ret, struct ploop_error *err);
+
+/* A word such as "running", the same in JSON. */
+PLOOP_API const char *ploop_merge_state_name(enum ploop_merge_state state);
+
+/* For the merge that runs; nothing happens when there is none. Stopping waits until it has stopped. */
+PLOOP_API int ploop_merge_pause(const char *device, bool paused, struct ploop_error *err);
+PLOOP_API int ploop_merge_stop(const char *device, struct ploop_error *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -118,6 +118,10 @@ static const struct {
 	const char *verb;
 	void (*run)(struct daemon *daemon, struct server_peer *peer, struct json_object *arguments);
 } requests[] = {
+	{ "merge", daemon_merge },
+	{ "merge-pause", daemon_merge_pause },
+	{ "merge-status", daemon_merge_status },
+	{ "merge-stop", daemon_merge_stop },
 	{ "push", daemon_push },
 	{ "resume", request_resume },
 	{ "stat", request_stat },

@@ -219,6 +219,9 @@ static int push_check(const struct device *dev, const struct delta *delta, struc
 				 "the device takes no writes, so it cannot get a new top");
 	if (dev->push || dev->closing)
 		return error_set(err, -EBUSY, PLOOP_EXIT_BUSY, "the device is getting another top already");
+	if (dev->merge || dev->under)
+		return error_set(err, -EBUSY, PLOOP_EXIT_BUSY,
+				 "a merge is under way or was stopped half-way; let it end first");
 	if (dev->full)
 		return error_set(err, -ENOSPC, PLOOP_EXIT_WRITE,
 				 "the host's file system is full and writes wait; make room first");

@@ -137,15 +137,33 @@ static int write_clean(struct io_file *file, const struct delta *delta)
 	return r < 0 ? r : io_sync(file);
 }
 
-static int open_for_clearing(struct loop *loop, const struct delta *delta, int lock, struct io_file **ret)
+static int open_writable(struct loop *loop, const struct delta *delta, int lock, struct io_file **ret)
 {
-	const struct io_ops *module = delta->file->ops;
+	const struct io_ops *module = loop ? delta->file->ops : NULL;
 	char name[32];
 
 	if (lock < 0)
 		return io_open(loop, module, delta->file->path, IO_RDWR, ret, NULL);
 	reopen_name(lock, name);
 	return io_open(loop, module, name, IO_RDWR, ret, NULL);
+}
+
+int level_reopen(struct loop *loop, const struct delta *delta, int lock, struct io_file **ret, struct ploop_error *err)
+{
+	_free_
+	char *path = strdup(delta->file->path);
+	struct io_file *file;
+	int r;
+
+	if (!path)
+		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s", delta->file->path);
+	r = open_writable(loop, delta, lock, &file);
+	if (r < 0)
+		return error_sys(err, r, PLOOP_EXIT_OPEN, "Can't open %s for writing", path);
+	free(file->path);
+	file->path = take_ptr(path);
+	*ret = file;
+	return 0;
 }
 
 int level_clear_mark(struct loop *loop, struct delta *delta, int lock, struct ploop_error *err)
@@ -160,7 +178,7 @@ int level_clear_mark(struct loop *loop, struct delta *delta, int lock, struct pl
 		log_info("%s is marked as in use, and others read it: the mark stays", path);
 		return 0;
 	}
-	r = open_for_clearing(loop, delta, lock, &file);
+	r = open_writable(loop, delta, lock, &file);
 	if (r < 0) {
 		log_info("%s is marked as in use and cannot be written (%s): the mark stays", path, strerror(-r));
 		r = 0;

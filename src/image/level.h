@@ -10,6 +10,7 @@
 
 struct delta;
 struct dir;
+struct io_file;
 struct io_ops;
 struct loop;
 struct ploop_error;
@@ -38,5 +39,8 @@ int level_parse(struct delta *delta, uint32_t cluster, struct ploop_error *err);
  * file is no failure: the mark then stays, and does no harm.
  */
 int level_clear_mark(struct loop *loop, struct delta *delta, int lock, struct ploop_error *err);
+
+/* Opens the file of a level once more, for writing: the very file that is locked as `lock`. */
+int level_reopen(struct loop *loop, const struct delta *delta, int lock, struct io_file **ret, struct ploop_error *err);
 
 #endif

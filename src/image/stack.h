@@ -61,6 +61,17 @@ int stack_lock(struct stack *stack, unsigned level, enum file_lock from, enum fi
 int stack_push(struct loop *loop, struct stack *stack, const char *path, struct ploop_error *err);
 void stack_pop(struct stack *stack);
 
+/*
+ * For a merge. stack_open_writable() opens the file of a level once more, for writing; the caller holds its write lock and closes
+ * the file, or lets it take the place of the level's by stack_set_file(). stack_empty() makes a delta whose write lock is
+ * held map nothing, durably, and gives its space back. stack_drop() closes the levels first .. last and takes them out.
+ */
+int stack_open_writable(struct loop *loop, struct stack *stack, unsigned level, struct io_file **ret,
+			struct ploop_error *err);
+void stack_set_file(struct stack *stack, unsigned level, struct io_file *file);
+int stack_empty(struct stack *stack, unsigned level, struct ploop_error *err);
+void stack_drop(struct stack *stack, unsigned first, unsigned last);
+
 /* Closes the files, which gives the locks back. NULL is accepted. */
 void stack_close(struct stack *stack);
 

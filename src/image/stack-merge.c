@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * stack-merge.c - what a merge does to the files of a stack: one more is opened for writing, some are emptied and let go.
+ *
+ * Order of stack_empty():
+ *  1. Every entry of the index is zero, durably. The header stays: the image is closed before and after.
+ *  2. The file is cut to what an empty image has.
+ * Cut off in between, the file is an image that maps less than before, and holds space that nothing uses.
+ */
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/checked.h"
+#include "base/error.h"
+#include "image/level.h"
+#include "image/stack.h"
+
+#define ZEROS (1u << 20)
+
+int stack_open_writable(struct loop *loop, struct stack *stack, unsigned level, struct io_file **ret,
+			struct ploop_error *err)
+{
+	return level_reopen(loop, &stack->levels[level], stack->locks[level], ret, err);
+}
+
+void stack_set_file(struct stack *stack, unsigned level, struct io_file *file)
+{
+	io_close(stack->levels[level].file);
+	stack->levels[level].file = file;
+}
+
+static int write_zeros(struct io_file *file, uint64_t start, uint64_t end)
+{
+	void *zeros = io_buffer_new(ZEROS);
+	int r = zeros ? 0 : -ENOMEM;
+
+	while (start < end && !r) {
+		uint64_t take = min_u64(end - start, ZEROS);
+
+		r = io_pwrite(file, zeros, (size_t)take, start);
+		start += take;
+	}
+	if (zeros)
+		io_buffer_free(zeros, ZEROS);
+	return r;
+}
+
+int stack_empty(struct stack *stack, unsigned level, struct ploop_error *err)
+{
+	const struct delta *delta = &stack->levels[level];
+	const struct geometry *g = &delta->geometry;
+	struct io_file *file;
+	int r = level_reopen(NULL, delta, stack->locks[level], &file, err);
+
+	if (r < 0)
+		return r;
+	r = write_zeros(file, g->index, g->index + 4 * (uint64_t)g->clusters);
+	if (!r)
+		r = io_sync(file);
+	if (!r)
+		r = io_truncate(file, geometry_offset(g, g->first));
+	if (!r)
+		r = io_sync(file);
+	io_close(file);
+	return r < 0 ? error_sys(err, r, PLOOP_EXIT_WRITE, "%s: cannot be emptied", delta->file->path) : 0;
+}
+
+void stack_drop(struct stack *stack, unsigned first, unsigned last)
+{
+	unsigned above = stack->nlevels - last - 1;
+
+	for (unsigned i = first; i <= last; i++) {
+		io_close(stack->levels[i].file);
+		if (stack->locks[i] >= 0)
+			close(stack->locks[i]);
+	}
+	memmove(&stack->levels[first], &stack->levels[last + 1], above * sizeof(stack->levels[0]));
+	memmove(&stack->locks[first], &stack->locks[last + 1], above * sizeof(stack->locks[0]));
+	stack->nlevels -= last - first + 1;
+}
