@@ -9,8 +9,7 @@
 #include "job/check-private.h"
 #include "job/undo.h"
 
-/* The file cluster that starts at `offset`, or CHECK_NOWHERE. */
-static uint64_t place_of(const struct check *check, uint64_t offset)
+uint64_t check_place_of(const struct check *check, uint64_t offset)
 {
 	struct geometry g = check->g;
 
@@ -42,7 +41,7 @@ static const char *judge_bitmap(struct check *check, const struct extension_feat
 
 		if (sector <= 1)
 			continue;
-		place = sector > INT64_MAX / SECTOR ? CHECK_NOWHERE : place_of(check, sector * SECTOR);
+		place = sector > INT64_MAX / SECTOR ? CHECK_NOWHERE : check_place_of(check, sector * SECTOR);
 		if (place == CHECK_NOWHERE)
 			return "it points to where no cluster is";
 		if (bitmap_set(&check->extension, place))
@@ -86,7 +85,7 @@ static void judge_cluster(struct check *check, const void *cluster)
 
 int check_extension(struct check *check)
 {
-	uint64_t place = place_of(check, check->g.extension);
+	uint64_t place = check_place_of(check, check->g.extension);
 	void *cluster;
 	int r;
 

@@ -123,10 +123,15 @@ static bool report_entry(struct check *check, enum ploop_check_kind kind, uint32
 	}
 }
 
-/* A bitmap of the extension lies where this entry's data is. The data wins. */
+/*
+ * The extension lies where this entry's data is. The data wins. The bitmaps of an image that was not closed do not count, so that they
+ * may well have been overwritten; its extension itself is going to be written, and must not be then.
+ */
 static void check_overlap(struct check *check, uint32_t v, uint32_t place)
 {
-	if (!bitmap_test(&check->extension, place) || check->image->in_use)
+	if (!bitmap_test(&check->extension, place))
+		return;
+	if (check->image->in_use && place != check_place_of(check, check->g.extension))
 		return;
 	if (check_found(check, PLOOP_CHECK_BITMAP, (struct check_where){ v, place, 0 },
 			"Block %u holds data and a part of the format extension", place))
