@@ -297,6 +297,38 @@ read_mark() {
 	status_is 38
 }
 
+@test "a device that refuses its new top: the descriptor is as it was, and nothing is left" {
+	new_ploop
+	ploop mount d
+	cp d/DiskDescriptor.xml before.xml
+	# The client takes something else for the top than the device does.
+	cp run/ploop0/state.json state.json
+	sed -i 's|/d/root.hds|/d/./root.hds|' run/ploop0/state.json
+	run ploop snapshot d
+	status_is 17
+	output_has "the top of ploop0 is"
+	cmp d/DiskDescriptor.xml before.xml
+	[ "$(find d -name 'root.hds*')" = d/root.hds ]
+	run ploop gc d
+	[ -z "$output" ]
+	cp state.json run/ploop0/state.json
+	write_mark dev/ploop0 works
+	ploop snapshot d
+	[ "$(read_mark dev/ploop0)" = works ]
+}
+
+@test "snapshots that race: each is taken" {
+	new_ploop
+	ploop mount d
+	for i in 1 2 3 4; do
+		ploop -v0 snapshot d >$i.out 3>&- &
+	done
+	wait
+	[ "$(cat ./*.out | grep -c 'successfully created')" = 4 ]
+	[ "$(ploop list --json | jq '.devices[0].images | length')" = 5 ]
+	[ "$(uuids d | wc -l)" = 5 ]
+}
+
 @test "who died between the descriptor and the device: the next one lets the device catch up" {
 	new_ploop
 	ploop mount d
