@@ -530,7 +530,10 @@ PLOOP_API int ploop_snapshot_mount(const char *uuid, const struct ploop_mount *w
 PLOOP_API int ploop_snapshot_switch(const char *disk, const char *uuid, unsigned flags, char ret_kept[PLOOP_UUID],
 				    struct ploop_error *err);
 
-/* Deletes a snapshot that nothing was written on top of; with children it is marked temporary (a warning in the log). */
+/*
+ * Deletes a snapshot. What was written on top of it is merged with it, as by ploop_snapshot_merge(); with more children than one
+ * it is marked temporary (a warning in the log).
+ */
 PLOOP_API int ploop_snapshot_delete(const char *disk, const char *uuid, struct ploop_error *err);
 
 struct ploop_snapshot_info {
@@ -643,6 +646,24 @@ PLOOP_API const char *ploop_merge_state_name(enum ploop_merge_state state);
 /* For the merge that runs; nothing happens when there is none. Stopping waits until it has stopped. */
 PLOOP_API int ploop_merge_pause(const char *device, bool paused, struct ploop_error *err);
 PLOOP_API int ploop_merge_stop(const char *device, struct ploop_error *err);
+
+/* Zero it, fill in `disk` and what is wanted. */
+struct ploop_snapshot_merge {
+	const char *disk;          /* a descriptor or its folder */
+	const char *uuid;          /* is merged into its parent, and keeps its name; NULL: the top */
+	const char *ancestor;      /* all between are merged as well, down into this one; NULL: the parent */
+	bool all;                  /* the top and all below it are merged into the base */
+	const char *new_image;     /* into this new file, of a disk that is not mounted; NULL: into the lowest image */
+	uint64_t bytes_a_second;   /* 0: as fast as it goes */
+	ploop_progress_fn progress; /* NULL: none */
+	void *progress_data;
+};
+
+/*
+ * Merges snapshots of a disk, mounted or not, as ploop_merge_levels() or ploop_merge() would, and removes the files that are
+ * not needed any more.
+ */
+PLOOP_API int ploop_snapshot_merge(const struct ploop_snapshot_merge *what, struct ploop_error *err);
 
 #ifdef __cplusplus
 }

@@ -17,6 +17,7 @@ const struct verb *const verbs[] = {
 	&verb_snapshot_list,
 	&verb_snapshot_switch,
 	&verb_snapshot_delete,
+	&verb_snapshot_merge,
 	&verb_merge,
 	&verb_gc,
 

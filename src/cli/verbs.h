@@ -16,6 +16,7 @@ extern const struct verb verb_tsnapshot;
 extern const struct verb verb_snapshot_list;
 extern const struct verb verb_snapshot_switch;
 extern const struct verb verb_snapshot_delete;
+extern const struct verb verb_snapshot_merge;
 extern const struct verb verb_merge;
 extern const struct verb verb_gc;
 

@@ -197,7 +197,7 @@ static void settle_names(struct merge_names *names, const struct ploop_device *d
 }
 
 static int merge_device(const struct ploop_merge_levels *merge, const struct ploop_device *device,
-			struct ploop_error *err)
+			const char *descriptor, struct ploop_error *err)
 {
 	_merge_names_end_ struct merge_names names = { 0 };
 	_client_ struct control_client *client = NULL;
@@ -207,8 +207,8 @@ static int merge_device(const struct ploop_merge_levels *merge, const struct plo
 
 	if (r < 0)
 		return r;
-	r = merge_names_begin(&names, device->descriptor, (const char *const *)device->images + merge->low,
-			      high - merge->low + 1, err);
+	r = merge_names_begin(&names, descriptor ? descriptor : device->descriptor,
+			      (const char *const *)device->images + merge->low, high - merge->low + 1, err);
 	if (r == 0)
 		r = control_connect(device->name, CONTROL_TIMEOUT_MS, &client, err);
 	if (r == 0)
@@ -226,16 +226,21 @@ static int merge_device(const struct ploop_merge_levels *merge, const struct plo
 	return merge_names_commit(&names, NULL, err);
 }
 
-int ploop_merge_levels(const struct ploop_merge_levels *merge, struct ploop_error *err)
+int merge_levels(const struct ploop_merge_levels *merge, const char *descriptor, struct ploop_error *err)
 {
 	struct ploop_device device;
 	int r = find_running(merge->device, &device, err);
 
 	if (r < 0)
 		return r;
-	r = merge_device(merge, &device, err);
+	r = merge_device(merge, &device, descriptor, err);
 	ploop_device_clear(&device);
 	return r;
+}
+
+int ploop_merge_levels(const struct ploop_merge_levels *merge, struct ploop_error *err)
+{
+	return merge_levels(merge, NULL, err);
 }
 
 int ploop_merge_status(const char *device, struct ploop_merge_status *ret, struct ploop_error *err)

@@ -84,6 +84,8 @@ static int look(struct merge_names *names, const char *const *images, unsigned n
 	/* A disk of which it knows only the base: that base has more data then. */
 	if (!named || (named == 1 && base && !base->children))
 		return 0;
+	if (change_check_format(&names->change, err) < 0)
+		return -EINVAL;
 	names->guids = calloc(n, sizeof(*names->guids));
 	if (!names->guids)
 		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s", names->change.path);

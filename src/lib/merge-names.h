@@ -27,6 +27,10 @@ int merge_names_commit(struct merge_names *names, const char *file, struct ploop
 
 void merge_names_end(struct merge_names *names);
 
+/* ploop_merge() and ploop_merge_levels() for a descriptor that is known; NULL: the one that is found. */
+int merge_images(const struct ploop_merge *merge, const char *descriptor, struct ploop_error *err);
+int merge_levels(const struct ploop_merge_levels *merge, const char *descriptor, struct ploop_error *err);
+
 static inline void cleanup_merge_names(struct merge_names *names)
 {
 	merge_names_end(names);

@@ -300,7 +300,7 @@ static int merge_into_new(const struct ploop_merge *merge, const struct geometry
 	return r;
 }
 
-int ploop_merge(const struct ploop_merge *merge, struct ploop_error *err)
+int merge_images(const struct ploop_merge *merge, const char *descriptor, struct ploop_error *err)
 {
 	_merge_names_end_ struct merge_names names = { 0 };
 	_free_ const char **images = NULL;
@@ -312,7 +312,7 @@ int ploop_merge(const struct ploop_merge *merge, struct ploop_error *err)
 	images = calloc(merge->nimages + 1, sizeof(*images));
 	if (!images)
 		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "merge");
-	r = merge_names_begin(&names, NULL, merge->images, merge->nimages, err);
+	r = merge_names_begin(&names, descriptor, merge->images, merge->nimages, err);
 	if (r < 0)
 		return r;
 	log_info("Merging %u image%s -> %s", merge->nimages - 1, merge->nimages > 2 ? "s" : "",
@@ -324,4 +324,9 @@ int ploop_merge(const struct ploop_merge *merge, struct ploop_error *err)
 		r = merge_all(merge, images, merge->nimages, err);
 	}
 	return r < 0 ? r : merge_names_commit(&names, merge->new_image, err);
+}
+
+int ploop_merge(const struct ploop_merge *merge, struct ploop_error *err)
+{
+	return merge_images(merge, NULL, err);
 }

@@ -245,11 +245,6 @@ static int delete_snapshot(struct change *change, const struct snapshot *snapsho
 
 	if (snapshot->children > 1)
 		return mark_temporary(change, snapshot, err);
-	if (snapshot->children == 1)
-		return error_set(err, -EOPNOTSUPP, PLOOP_EXIT_PARAM,
-				 "Unable to delete snapshot %s: what lies above it must be merged with it, which is not "
-				 "there yet",
-				 snapshot->guid.text);
 	memcpy(uuid, snapshot->guid.text, sizeof(uuid));
 	r = check_delete(change, snapshot, err);
 	if (r == 0)
@@ -257,6 +252,20 @@ static int delete_snapshot(struct change *change, const struct snapshot *snapsho
 	if (r == 0)
 		log_write(LOG_LEVEL_RESULT, "ploop snapshot %s has been successfully deleted", uuid);
 	return r;
+}
+
+/* Its child takes its place: the two are merged. That takes the disk's lock itself. */
+static int delete_inner(struct change *change, const struct snapshot *snapshot, struct ploop_error *err)
+{
+	const struct snapshot *child = &change->descriptor->snapshots[snapshot->first_child];
+	const struct guid uuid = child->guid;
+	_free_ char *disk = strdup(change->path);
+	const struct ploop_snapshot_merge merge = { .disk = disk, .uuid = uuid.text };
+
+	change_end(change);
+	if (!disk)
+		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "snapshot-delete");
+	return ploop_snapshot_merge(&merge, err);
 }
 
 int ploop_snapshot_delete(const char *disk, const char *uuid, struct ploop_error *err)
@@ -269,6 +278,8 @@ int ploop_snapshot_delete(const char *disk, const char *uuid, struct ploop_error
 		r = change_find(&change, uuid, &snapshot, err);
 	if (r == 0)
 		r = change_check_format(&change, err);
+	if (r == 0 && snapshot->children == 1)
+		return delete_inner(&change, snapshot, err);
 	return r < 0 ? r : delete_snapshot(&change, snapshot, err);
 }
 

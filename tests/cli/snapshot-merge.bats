@@ -1,0 +1,126 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# snapshot-merge, and snapshot-delete of what others are made on: mounted and not, names and files afterwards.
+load common
+load devices
+
+A=11111111-aaaa-4bbb-8ccc-000000000001
+B=11111111-aaaa-4bbb-8ccc-000000000002
+C=11111111-aaaa-4bbb-8ccc-000000000003
+TOP=5fbaabe3-6958-40ff-92a7-860e329aab41
+
+fill() {
+	dd if=/dev/urandom of=dev/ploop0 bs=1M seek="$1" count=6 conv=notrunc oflag=direct status=none
+}
+
+# chain: four levels, mounted; A, B and C are snapshots.
+chain() {
+	mkdir d
+	ploop -v-1 init -s 32m -t none d/root.hds
+	ploop -v-1 mount -d dev/ploop0 d
+	fill 0
+	ploop -v-1 snapshot -u "$A" d
+	fill 3
+	ploop -v-1 snapshot -u "$B" d
+	fill 6
+	ploop -v-1 snapshot -u "$C" d
+	fill 9
+}
+
+uuids() {
+	ploop snapshot-list -H -o uuid d | tr -d '{}' | xargs
+}
+
+# right NAMES SUM: these snapshots, as many files, and the disk holds what it held.
+right() {
+	local files
+	[ "$(uuids)" = "$1" ] || { uuids >&2; return 1; }
+	files=(d/root.hds*)
+	[ "${#files[@]}" -eq "$(wc -w <<<"$1")" ] || { ls d >&2; return 1; }
+	[ "$(sum)" = "$2" ]
+	[ ! -e d/DiskDescriptor.xml.journal ]
+}
+
+sum() {
+	if [ -e dev/ploop0 ]; then
+		sha256sum <dev/ploop0
+	else
+		ploop -v-1 mount -r -d dev/ploop9 d
+		sha256sum <dev/ploop9
+		ploop -v-1 umount -d dev/ploop9
+	fi
+}
+
+both() {
+	local before
+	chain
+	before=$(sum)
+	[ "$1" = mounted ] || ploop -v-1 umount -d dev/ploop0
+	run ploop -v0 snapshot-merge -u "$B" d
+	status_is 0
+	[ "$output" = "ploop snapshot has been successfully merged" ]
+	right "$B $C $TOP" "$before"
+	ploop -v-1 snapshot-delete -u "$C" d
+	right "$B $TOP" "$before"
+	ploop -v-1 snapshot-merge d
+	right "$TOP" "$before"
+	run ploop snapshot-merge d
+	status_is 38
+	output_has "is that a base image?"
+	[ "$1" != mounted ] || ploop -v-1 umount -d dev/ploop0
+	right "$TOP" "$before"
+	qemu-img check -q -f parallels d/root.hds
+	nothing_left
+}
+
+@test "snapshot-merge and snapshot-delete of a mounted disk" {
+	both mounted
+}
+
+@test "snapshot-merge and snapshot-delete of a disk that is not mounted" {
+	both not
+}
+
+@test "snapshot-merge -u -U, and -A" {
+	local before
+	chain
+	before=$(sum)
+	ploop -v-1 snapshot-merge -u "$C" -U "$B" d
+	right "$A $C $TOP" "$before"
+	run ploop snapshot-merge -A -u "$C" d
+	status_is 38
+	[ "$output" = "Options -u and -A can't be used together" ]
+	run ploop snapshot-merge -u "$A" -U "$C" d
+	status_is 38
+	ploop -v-1 snapshot-merge -A d
+	right "$TOP" "$before"
+	ploop -v-1 umount -d dev/ploop0
+}
+
+@test "snapshot-merge -n: a new image takes the place of two" {
+	local before
+	chain
+	before=$(sum)
+	run ploop snapshot-merge -A -n d/new d
+	status_is 38
+	ploop -v-1 umount -d dev/ploop0
+	ploop -v-1 snapshot-merge -A -n d/new d
+	[ "$(uuids)" = "$TOP" ]
+	[ ! -e d/root.hds ]
+	[ -e d/new ]
+	[ "$(sum)" = "$before" ]
+}
+
+@test "a snapshot that is mounted beside the disk is not merged" {
+	local before
+	chain
+	ploop -v-1 mount -r -c other -d dev/ploop1 -u "$A" d
+	before=$(sum)
+	run ploop snapshot-merge -A d
+	status_is 37
+	run ploop snapshot-delete -u "$A" d
+	[ "$status" -ne 0 ]
+	right "$A $B $C $TOP" "$before"
+	ploop -v-1 umount -d dev/ploop1
+	ploop -v-1 umount -d dev/ploop0
+}
