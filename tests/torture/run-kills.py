@@ -258,7 +258,9 @@ def daemon(work, name, verb, _again):
             if lives:
                 killer.terminate()
             where = f"{name}, {n}: {killer.stderr.read().strip()}"
-        ploop("umount", "-d", device)
+        # It may have been killed just when it was to be let go, and die while it is asked to end.
+        if ploop("umount", "-d", device, check=False).returncode:
+            ploop("umount", "-d", device)
         disk, named = read_disk(folder)
         check_leftovers(folder, named, where)
         assert disk[TOP] == want, f"{where}: lost what was flushed"
