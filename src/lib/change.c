@@ -25,12 +25,17 @@ bool change_same_file(const char *a, const char *b)
 	return stat(a, &one) == 0 && stat(b, &other) == 0 && one.st_dev == other.st_dev && one.st_ino == other.st_ino;
 }
 
-/* Devices whose ploopd is dead use nothing any more. */
+/*
+ * Devices whose ploopd is dead use nothing any more. Who may not see devices has the locks of the files between himself and
+ * them: a disk that one of them writes to is not changed.
+ */
 static int list_devices(struct change *change, struct ploop_error *err)
 {
 	size_t n, used = 0;
 	int r = ploop_list(&change->devices, &n, err);
 
+	if (r == -EACCES || r == -EPERM)
+		return 0;
 	if (r < 0)
 		return r;
 	for (size_t i = 0; i < n; i++) {

@@ -53,6 +53,26 @@ read_mark() {
 	[ ! -e d/DiskDescriptor.xml.journal ]
 }
 
+@test "without root: a disk of one's own" {
+	require setpriv
+	mkdir own
+	ploop -v-1 init -s 32m -t none own/root.hds
+	chown -R nobody own
+	chmod 700 run
+	chmod 711 "$BATS_RUN_TMPDIR" "$BATS_RUN_TMPDIR/test" .
+	cp "$(command -v ploop)" anybodys
+	as_nobody() { setpriv --reuid=nobody --clear-groups "$PWD/anybodys" "$@"; }
+	as_nobody snapshot -u "$A" "$PWD/own"
+	as_nobody snapshot-switch -u "$A" "$PWD/own"
+	as_nobody snapshot-delete -u "$TOP" "$PWD/own"
+	[ "$(uuids own)" = "$TOP" ]
+	# One that root has mounted is seen by its locks.
+	ploop mount own
+	run as_nobody snapshot "$PWD/own"
+	status_is 37
+	[ "$(uuids own)" = "$TOP" ]
+}
+
 @test "snapshot-list: errors are 1" {
 	new_ploop
 	run ploop snapshot-list -o nonsense d
