@@ -212,9 +212,16 @@ static int merge_device(const struct ploop_merge_levels *merge, const struct plo
 	if (r == 0)
 		r = control_connect(device->name, CONTROL_TIMEOUT_MS, &client, err);
 	if (r == 0)
-		r = start(client, merge, device, high, err);
+		r = merge_names_mark(&names, err);
 	if (r < 0)
 		return r;
+	r = start(client, merge, device, high, err);
+	if (r < 0) {
+		if (r == -EBUSY || r == -EINVAL || r == -ESTALE || r == -EFBIG || r == -EOPNOTSUPP || r == -EROFS ||
+		    r == -EACCES)
+			merge_names_unmark(&names); /* else nobody knows */
+		return r;
+	}
 	log_info("Merging levels %u..%u of %s -> %s", merge->low + 1, high, device->device, device->images[merge->low]);
 	r = wait_for_end(client, merge, &status, err);
 	if (r < 0)

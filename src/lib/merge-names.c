@@ -112,6 +112,29 @@ int merge_names_begin(struct merge_names *names, const char *descriptor, const c
 	return r < 0 ? r : look(names, images, n, err);
 }
 
+int merge_names_mark(struct merge_names *names, struct ploop_error *err)
+{
+	struct descriptor *d = names->change.descriptor;
+	int r = 0;
+
+	if (!names->n || names->marked)
+		return 0;
+	for (unsigned i = 0; i + 1 < names->n && r == 0; i++)
+		if (descriptor_find(d, &names->guids[i])->temporary == SNAPSHOT_KEPT)
+			r = descriptor_set_temporary(d, &names->guids[i], SNAPSHOT_TEMPORARY);
+	if (r < 0)
+		return error_sys(err, r, PLOOP_EXIT_DISKDESCR, "%s: cannot be changed", names->change.path);
+	names->marked = true;
+	return change_commit(&names->change, err);
+}
+
+void merge_names_unmark(struct merge_names *names)
+{
+	if (names->marked)
+		change_undo(&names->change);
+	names->marked = false;
+}
+
 /* What is left keeps the file of the lowest, and is the uppermost in all else. */
 static int edit(struct descriptor *d, const struct guid *guids, unsigned n)
 {

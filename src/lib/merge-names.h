@@ -13,6 +13,7 @@ struct merge_names {
 	struct change change;
 	unsigned n;         /* images that are merged, the lowest included; 0: no descriptor names them */
 	struct guid *guids; /* base first */
+	bool marked;
 };
 
 /*
@@ -21,6 +22,13 @@ struct merge_names {
  */
 int merge_names_begin(struct merge_names *names, const char *descriptor, const char *const *images, unsigned n,
 		      struct ploop_error *err);
+
+/*
+ * From here on data comes into the lowest: all but the uppermost are no longer what they were, so that they are marked as
+ * temporary, which they stay when the merge does not end. merge_names_unmark(): it did not begin after all.
+ */
+int merge_names_mark(struct merge_names *names, struct ploop_error *err);
+void merge_names_unmark(struct merge_names *names);
 
 /* The images are merged into the lowest, or into `file`: one snapshot is left of them, with the name of the uppermost. */
 int merge_names_commit(struct merge_names *names, const char *file, struct ploop_error *err);

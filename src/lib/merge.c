@@ -33,6 +33,7 @@
 
 struct offline {
 	const struct ploop_merge *merge;
+	struct merge_names *names;
 	struct loop *loop;
 	struct stack *stack;
 	struct delta levels[MERGE_AT_ONCE + 2];
@@ -122,9 +123,14 @@ static int run_merge(struct offline *offline, unsigned low, struct io_file *file
 		.done = merged,
 		.data = offline,
 	};
-	int r = device_merge(offline->device, &config, err);
+	bool first = !offline->names->marked;
+	int r = offline->merge->new_image ? 0 : merge_names_mark(offline->names, err);
 
+	if (r == 0)
+		r = device_merge(offline->device, &config, err);
 	if (r < 0) {
+		if (first)
+			merge_names_unmark(offline->names);
 		close_device(offline);
 		return r;
 	}
@@ -186,7 +192,8 @@ static int merge_stack(struct offline *offline, struct ploop_error *err)
 	return r;
 }
 
-static int merge_part(const struct ploop_merge *merge, const char *const *images, unsigned n, struct ploop_error *err)
+static int merge_part(const struct ploop_merge *merge, struct merge_names *names, const char *const *images, unsigned n,
+		      struct ploop_error *err)
 {
 	const struct stack_request request = {
 		.operands = images,
@@ -200,6 +207,7 @@ static int merge_part(const struct ploop_merge *merge, const char *const *images
 	if (!offline)
 		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "merge");
 	offline->merge = merge;
+	offline->names = names;
 	r = loop_new(NULL, MERGE_DEPTH, &offline->loop, err);
 	if (!r)
 		r = stack_open(offline->loop, &request, &offline->stack, err);
@@ -215,13 +223,14 @@ static int merge_part(const struct ploop_merge *merge, const char *const *images
 }
 
 /* The lowest first: what is merged already is in the lowest, which is the first image of each part. */
-static int merge_all(const struct ploop_merge *merge, const char **images, unsigned n, struct ploop_error *err)
+static int merge_all(const struct ploop_merge *merge, struct merge_names *names, const char **images, unsigned n,
+		     struct ploop_error *err)
 {
 	int r = 0;
 
 	for (unsigned at = 1; at < n && !r; at += MERGE_AT_ONCE - 1) {
 		images[at - 1] = images[0];
-		r = merge_part(merge, images + at - 1, (unsigned)min_u64(n - at + 1, MERGE_AT_ONCE), err);
+		r = merge_part(merge, names, images + at - 1, (unsigned)min_u64(n - at + 1, MERGE_AT_ONCE), err);
 	}
 	return r;
 }
@@ -276,8 +285,8 @@ static int check(const struct ploop_merge *merge, struct geometry *ret, struct p
 }
 
 /* A new image below all others takes what is in them. It goes again when that fails. */
-static int merge_into_new(const struct ploop_merge *merge, const struct geometry *g, const char **images,
-			  struct ploop_error *err)
+static int merge_into_new(const struct ploop_merge *merge, struct merge_names *names, const struct geometry *g,
+			  const char **images, struct ploop_error *err)
 {
 	const struct image_params params = { .version = g->version, .size = g->size, .cluster = g->cluster };
 	_dir_close_ struct dir *dir = NULL;
@@ -294,7 +303,7 @@ static int merge_into_new(const struct ploop_merge *merge, const struct geometry
 	images[0] = merge->new_image;
 	for (unsigned i = 0; i < merge->nimages; i++)
 		images[i + 1] = merge->images[i];
-	r = merge_all(merge, images, merge->nimages + 1, err);
+	r = merge_all(merge, names, images, merge->nimages + 1, err);
 	if (r < 0)
 		dir_unlink(dir, name);
 	return r;
@@ -318,10 +327,10 @@ int merge_images(const struct ploop_merge *merge, const char *descriptor, struct
 	log_info("Merging %u image%s -> %s", merge->nimages - 1, merge->nimages > 2 ? "s" : "",
 		 merge->new_image ? merge->new_image : merge->images[0]);
 	if (merge->new_image) {
-		r = merge_into_new(merge, &g, images, err);
+		r = merge_into_new(merge, &names, &g, images, err);
 	} else {
 		memcpy(images, merge->images, merge->nimages * sizeof(*images));
-		r = merge_all(merge, images, merge->nimages, err);
+		r = merge_all(merge, &names, images, merge->nimages, err);
 	}
 	return r < 0 ? r : merge_names_commit(&names, merge->new_image, err);
 }

@@ -119,3 +119,24 @@ grow_stack() {
 	[ "$(sha256sum <dev/ploop0)" = "$before" ]
 	ploop -v-1 umount -d dev/ploop0
 }
+
+@test "kill -9 of ploop while it merges images: they are the same disk, and merging again ends it" {
+	local before i
+	stack
+	before=$(sha256sum <dev/ploop0)
+	ploop -v-1 umount -d dev/ploop0
+	for i in 1 2 4; do
+		ploop -v-1 merge --rate 150m delta1 delta ploop.image 3>&- &
+		sleep "0.$i"
+		kill -9 $!
+		wait $! || :
+		ploop -v-1 mount -r -d dev/ploop0 .
+		[ "$(sha256sum <dev/ploop0)" = "$before" ]
+		ploop -v-1 umount -d dev/ploop0
+	done
+	ploop -v-1 merge delta1 delta ploop.image
+	ploop -v-1 mount -r -d dev/ploop0 ploop.image
+	[ "$(sha256sum <dev/ploop0)" = "$before" ]
+	ploop -v-1 umount -d dev/ploop0
+	qemu-img check -q -f parallels ploop.image
+}

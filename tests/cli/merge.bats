@@ -154,6 +154,7 @@ merged_online() {
 	[ "$(sum)" = "$before" ]
 	[ "$(levels)" = 2 ]
 	[ "$(images_named)" = "ploop.image delta1" ]
+	[ "$(ploop snapshot-list -H -o temporary . | xargs)" = "t" ]
 	fill 3 100
 	before=$(sum)
 	# Half of it is over: only this merge is possible, or to unmount.
@@ -227,6 +228,7 @@ merged_online() {
 	cmp delta1 raw/delta1
 	clean ploop.image
 	[ "$(images_named)" = "ploop.image" ]
+	[ "$(ploop snapshot-list --json . | jq '.snapshots[0].temporary')" = false ]
 	[ "$(content .)" = "$before" ]
 
 	ploop -v-1 merge raw/delta2 raw/delta1

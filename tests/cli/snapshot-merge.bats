@@ -121,6 +121,7 @@ both() {
 	run ploop snapshot-delete -u "$A" d
 	[ "$status" -ne 0 ]
 	right "$A $B $C $TOP" "$before"
+	[ "$(ploop snapshot-list --json d | jq '[.snapshots[] | select(.temporary)] | length')" = 0 ]
 	ploop -v-1 umount -d dev/ploop1
 	ploop -v-1 umount -d dev/ploop0
 }
