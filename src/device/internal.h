@@ -9,9 +9,10 @@
  *	lock.c     exclusive use of clusters
  *	stall.c    waiting for space on the host
  *	push.c     a new top: snapshots
- *	merge.c    levels merged into a lower one
+ *	merge.c    levels merged into a lower one; merge-start.c is how that begins
  *	copy.c     one cluster from one delta to another
  *	load.c     reading the indexes at open
+ *	map.c      the merged map; alloc.c: the free clusters of a delta
  *	writer.c   the in-use mark, and all that belongs to the delta that is written to
  *	device.c   open and close
  */
