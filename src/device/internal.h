@@ -9,7 +9,8 @@
  *	lock.c     exclusive use of clusters
  *	stall.c    waiting for space on the host
  *	push.c     a new top: snapshots
- *	merge.c    levels merged into a lower one; merge-start.c is how that begins
+ *	merge.c    levels merged into a lower one; merge-start.c is how that begins, merge-copy.c copies the data, merge-turn.c
+ *	           turns the map
  *	copy.c     one cluster from one delta to another
  *	load.c     reading the indexes at open
  *	map.c      the merged map; alloc.c: the free clusters of a delta

@@ -104,75 +104,6 @@ static void merge_quit(struct device_merge *merge)
 	merge_end(merge);
 }
 
-/* What `low` maps v to. */
-static uint32_t merge_entry(const struct device_merge *merge, uint32_t v)
-{
-	return merge->target->delta->format->has_index ? writer_entry(merge->target, v) : v + 1;
-}
-
-/* Turns the merged map for v to `low`. What lies under `low` is not known, unless it is the base. */
-static void merge_turn_map(struct device_merge *merge, uint32_t v)
-{
-	struct map *map = &merge->device->map;
-	uint32_t cluster = merge_entry(merge, v);
-
-	map_clear(map, v);
-	if (cluster)
-		map_cover(map, v, merge->low, cluster);
-	if (merge->low)
-		bitmap_set(&map->below, v);
-	else
-		bitmap_clear(&map->below, v);
-}
-
-/* The levels first .. last are gone; those above move down. */
-static void merge_drop_levels(struct device *dev, unsigned first, unsigned last)
-{
-	unsigned gone = last - first + 1;
-
-	memmove(&dev->levels[first], &dev->levels[last + 1], (dev->nlevels - last - 1) * sizeof(dev->levels[0]));
-	dev->nlevels -= gone;
-	dev->writer->level -= gone;
-	dev->writer->delta = &dev->levels[dev->writer->level];
-	dev->top = dev->writer->delta;
-}
-
-/* LOWER is copied and committed, and nothing is under way: turns the map. */
-static void merge_turn_lower(struct device_merge *merge)
-{
-	struct device *dev = merge->device;
-	unsigned gone = merge->high - merge->low;
-
-	for (uint32_t v = 0; v < dev->map.count; v++) {
-		unsigned level = dev->map.level[v];
-
-		if (!dev->map.cluster[v] || level < merge->low)
-			continue;
-		if (level > merge->high) {
-			dev->map.level[v] = (uint8_t)(level - gone);
-			continue;
-		}
-		if (level > merge->low)
-			merge_turn_map(merge, v);
-	}
-	merge_drop_levels(dev, merge->low + 1, merge->high);
-}
-
-/* TOP is over and nothing is under way: `low` is the top. Returns the old top's writer. */
-static struct writer *merge_turn_top(struct device_merge *merge)
-{
-	struct device *dev = merge->device;
-	struct writer *old = dev->writer;
-
-	dev->writer = dev->under;
-	dev->under = NULL;
-	dev->under_end = 0;
-	dev->nlevels--;
-	dev->top = dev->writer->delta;
-	map_fini(&dev->writer->own); /* nothing lies over it: the merged map knows it whole */
-	return old;
-}
-
 /* Nothing is under way at all. */
 static void merge_turn(struct device_merge *merge)
 {
@@ -219,16 +150,6 @@ static void merge_clear(struct device_merge *merge)
 	merge_wait_commit(merge, dev->writer, MERGE_CLEAR);
 }
 
-/* TOP: a raw delta maps everything, also what its holes let look unmapped: below the border nothing may be without an entry. */
-static void merge_map_raw(struct device_merge *merge)
-{
-	struct map *map = &merge->device->map;
-
-	for (uint32_t v = merge->lock.first; v <= merge->lock.last; v++)
-		if (!map->cluster[v])
-			map_cover(map, v, merge->low, v + 1);
-}
-
 /* TOP: the batch is over the border, when the last reads of what the top held there are over. */
 static void merge_cleared(struct device_merge *merge)
 {
@@ -269,8 +190,7 @@ static void merge_committed(struct device_commit_waiter *waiter, int result)
 		merge_later(merge, MERGE_BATCH);
 }
 
-/* All copies of the batch are done. */
-static void merge_settle(struct device_merge *merge)
+void merge_settle(struct device_merge *merge)
 {
 	if (merge->result)
 		merge_fail(merge, merge->result);
@@ -280,103 +200,6 @@ static void merge_settle(struct device_merge *merge)
 		merge_cleared(merge);
 	else
 		merge_later(merge, MERGE_BATCH);
-}
-
-static const struct delta *merge_source(const struct device_merge *merge, uint32_t v, uint32_t *ret_cluster)
-{
-	const struct device *dev = merge->device;
-	const struct map *map = merge->top ? &dev->map : &merge->sources;
-
-	if (!map->cluster[v] || (merge->top && map->level[v] != device_top_level(dev)))
-		return NULL;
-	*ret_cluster = map->cluster[v];
-	return &dev->levels[map->level[v]];
-}
-
-/* Finds a place for the copy of cluster v in the target. 0 or a negative errno. */
-static int merge_place(struct device_merge *merge, struct merge_copy *slot)
-{
-	struct copy *copy = &slot->copy;
-	int r;
-
-	copy->to_cluster = merge_entry(merge, slot->v);
-	slot->fresh = !copy->to_cluster;
-	copy->stale = true;
-	if (!slot->fresh)
-		return 0;
-	r = writer_allocate(merge->target, 1, &copy->to_cluster);
-	if (r < 0)
-		return r;
-	copy->stale = alloc_stale(&merge->target->alloc, copy->to_cluster, 1);
-	return 0;
-}
-
-static void merge_start_copy(struct device_merge *merge, struct merge_copy *slot)
-{
-	const struct device *dev = merge->device;
-	struct copy *copy = &slot->copy;
-	int r = merge_place(merge, slot);
-
-	if (r) {
-		merge->result = r;
-		return;
-	}
-	copy->to = merge->target->delta;
-	copy->length = dev->cluster;
-	if (!copy->to->format->has_index)
-		copy->length = device_cluster_end(dev, slot->v) - (uint64_t)slot->v * dev->cluster;
-	slot->busy = true;
-	merge->busy++;
-	merge->copied = true;
-	copy_start(copy);
-}
-
-/* The next cluster of the batch that has something to copy, into the slot. */
-static bool merge_next(struct device_merge *merge, struct merge_copy *slot)
-{
-	while (merge->next < merge->end) {
-		slot->v = merge->next++;
-		slot->copy.from = merge_source(merge, slot->v, &slot->copy.from_cluster);
-		if (slot->copy.from)
-			return true;
-	}
-	return false;
-}
-
-/* Starts copies until all slots are busy or the batch is through. */
-static void merge_copy(struct device_merge *merge)
-{
-	for (unsigned i = 0; i < MERGE_COPIES && !merge->result; i++) {
-		struct merge_copy *slot = &merge->copies[i];
-
-		if (slot->busy)
-			continue;
-		if (!merge_next(merge, slot))
-			break;
-		merge_start_copy(merge, slot);
-	}
-	if (!merge->busy)
-		merge_settle(merge);
-}
-
-static void merge_copied(struct copy *copy, int result)
-{
-	struct merge_copy *slot = container_of(copy, struct merge_copy, copy);
-	struct device_merge *merge = slot->merge;
-
-	slot->busy = false;
-	merge->busy--;
-	merge->moved += merge->device->cluster;
-	if (result && !merge->result)
-		merge->result = result;
-	/* From now on something lies under the source's cluster: should the merge end early, it must be masked, not unmapped. */
-	bitmap_set(&merge->device->map.below, slot->v);
-	/* Zeros need no place in the base. */
-	if (slot->fresh && (result || (!copy->stored && !merge->low)))
-		alloc_untake(&merge->target->alloc, copy->to_cluster, 1);
-	else if (slot->fresh)
-		writer_set_entry(merge->target, slot->v, copy->to_cluster);
-	merge_copy(merge);
 }
 
 /* Where a batch that starts at `v` ends: after so many bytes to copy, at `limit` at the latest. */
@@ -481,14 +304,7 @@ void merge_init(struct device_merge *merge)
 	merge->waiter.done = merge_committed;
 	merge->timer.expired = merge_expired;
 	merge->task.run = merge_run;
-	for (unsigned i = 0; i < MERGE_COPIES; i++) {
-		struct merge_copy *slot = &merge->copies[i];
-
-		slot->merge = merge;
-		slot->copy.device = merge->device;
-		slot->copy.done = merge_copied;
-		slot->copy.buffer = (char *)merge->buffers + (size_t)i * copy_buffer_size(merge->device);
-	}
+	merge_copy_init(merge);
 }
 
 void merge_begin(struct device_merge *merge)

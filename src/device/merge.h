@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* merge.h - a merge that is under way: shared by merge.c, which does it, and merge-start.c, which sets it up. */
+/* merge.h - a merge that is under way: shared by merge.c, which does it, its parts, and merge-start.c, which sets it up. */
 #ifndef DEVICE_MERGE_H
 #define DEVICE_MERGE_H
 
@@ -64,5 +64,24 @@ void merge_init(struct device_merge *merge);
 /* Begins with the first batch. */
 void merge_begin(struct device_merge *merge);
 void merge_free(struct device_merge *merge);
+/* All copies of the batch are done. */
+void merge_settle(struct device_merge *merge);
+
+/* merge-copy.c: makes the copies ready to be used. And: starts copies until all are busy or the batch is through. */
+void merge_copy_init(struct device_merge *merge);
+void merge_copy(struct device_merge *merge);
+/* Where the data of v comes from; NULL when there is none to copy. */
+const struct delta *merge_source(const struct device_merge *merge, uint32_t v, uint32_t *ret_cluster);
+
+/* merge-turn.c: what `low` maps v to. */
+uint32_t merge_entry(const struct device_merge *merge, uint32_t v);
+/* Turns the merged map for v to `low`. What lies under `low` is not known, unless it is the base. */
+void merge_turn_map(struct device_merge *merge, uint32_t v);
+/* TOP: a raw delta maps everything, also what its holes let look unmapped: below the border nothing may be without an entry. */
+void merge_map_raw(struct device_merge *merge);
+/* LOWER is copied and committed, and nothing is under way: turns the map. */
+void merge_turn_lower(struct device_merge *merge);
+/* TOP is over and nothing is under way: `low` is the top. Returns the old top's writer. */
+struct writer *merge_turn_top(struct device_merge *merge);
 
 #endif
