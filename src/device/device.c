@@ -155,7 +155,7 @@ static void device_close_step(struct loop_task *task)
 	void *data = dev->close_data;
 	int r;
 
-	if (!list_empty(&dev->active) || dev->push || dev->merge)
+	if (!list_empty(&dev->active) || dev->job)
 		return;
 	if (!dev->close_flushed || commit_busy(&dev->writer->commit) ||
 	    (dev->under && commit_busy(&dev->under->commit))) {
@@ -171,7 +171,7 @@ static void device_close_step(struct loop_task *task)
 
 void device_check_close(struct device *dev)
 {
-	if (dev->closing && list_empty(&dev->active) && !dev->push && !dev->merge)
+	if (dev->closing && list_empty(&dev->active) && !dev->job)
 		loop_defer(dev->loop, &dev->close_task);
 }
 
@@ -181,8 +181,8 @@ void device_close(struct device *dev, void (*done)(void *data, int result), void
 	dev->close_data = data;
 	dev->closing = true;
 	dev->close_task.run = device_close_step;
-	if (dev->merge)
-		device_merge_stop(dev);
+	if (dev->job && dev->job->stop)
+		dev->job->stop(dev->job);
 	device_check_close(dev);
 }
 

@@ -8,6 +8,7 @@
  *	commit.c   flush: how the index reaches the disk
  *	lock.c     exclusive use of clusters
  *	stall.c    waiting for space on the host
+ *	job.c      long work, one at a time
  *	push.c     a new top: snapshots
  *	merge.c    levels merged into a lower one; merge-start.c is how that begins, merge-copy.c copies the data, merge-turn.c
  *	           turns the map
@@ -28,6 +29,15 @@
 
 #define DEVICE_BUFFERS 8
 
+/* Long work on a device, embedded in what does it. There is one at a time. */
+struct device_job {
+	const char *name; /* "a merge" */
+	/* Something ended that it may wait for: a piece, a lock, or the last request under way. Required. */
+	void (*poke)(struct device_job *job);
+	/* The device closes; it ends as soon as it can, and then calls job_end(). May be NULL: it ends soon by itself. */
+	void (*stop)(struct device_job *job);
+};
+
 struct device {
 	struct loop *loop;
 	struct delta levels[DEVICE_MAX_LEVELS];
@@ -42,9 +52,9 @@ struct device {
 	struct writer *under; /* a merge of the top writes to this delta, and so do requests below under_end; or NULL */
 	uint32_t under_end;   /* virtual cluster */
 
-	struct device_push *push; /* a new top is on its way */
-	struct device_merge *merge;
-	struct list gate; /* requests that wait until it is there */
+	struct device_job *job;     /* long work that is under way */
+	struct device_merge *merge; /* the same, when it is a merge */
+	struct list gate;           /* requests that wait until it opens */
 	bool gated;
 	uint64_t gated_at; /* ns on the loop's clock */
 
@@ -133,11 +143,12 @@ void request_submit(struct device *dev, struct device_request *request);
 void gate_close(struct device *dev);
 void gate_open(struct device *dev);
 
-/* merge.c: something ended that a merge may wait for. */
-void merge_poke(struct device_merge *merge);
-
-/* push.c: a request is over; goes on when it was the last. */
-void push_drained(struct device_push *push);
+/* job.c: whether long work may begin; -EBUSY and what is under way. `what` is what would be done: "nothing can be merged". */
+int job_check(const struct device *dev, const char *what, struct ploop_error *err);
+void job_begin(struct device *dev, struct device_job *job);
+/* It is over, and freed already: tells whoever asked for it, and goes on with closing. */
+void job_end(struct device *dev, void (*done)(void *data, int result), void *data, int result);
+void job_poke(struct device *dev);
 
 /* request.c: starts or goes on with a request until it has to wait. May finish it. */
 void request_continue(struct device_request *request);

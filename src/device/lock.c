@@ -45,8 +45,7 @@ void lock_release(struct device *dev, struct device_lock *lock)
 		request->waiting = false;
 		request_continue(request);
 	}
-	if (dev->merge)
-		merge_poke(dev->merge);
+	job_poke(dev);
 }
 
 void lock_wait(struct device_request *request, struct device_lock *lock)

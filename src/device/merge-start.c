@@ -9,11 +9,11 @@
 static int merge_check(const struct device *dev, const struct device_merge_config *config, struct ploop_error *err)
 {
 	const struct delta *low;
+	int r;
 
-	if (dev->read_only || dev->aborted)
-		return error_set(err, -EROFS, PLOOP_EXIT_BUSY, "the device takes no writes, so nothing can be merged");
-	if (dev->merge || dev->push || dev->closing)
-		return error_set(err, -EBUSY, PLOOP_EXIT_BUSY, "another operation on the device is under way");
+	r = job_check(dev, "nothing can be merged", err);
+	if (r)
+		return r;
 	if (config->low >= config->high || config->high >= dev->nlevels)
 		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM, "there are no levels %u to %u in a stack of %u deltas",
 				 config->low, config->high, dev->nlevels);
@@ -128,6 +128,7 @@ int device_merge(struct device *dev, const struct device_merge_config *config, s
 		return r;
 	}
 	dev->merge = merge;
+	job_begin(dev, &merge->job);
 	merge_begin(merge);
 	return 0;
 }

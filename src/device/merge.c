@@ -73,8 +73,7 @@ static void merge_end(struct device_merge *merge)
 		return;
 	dev->merge = NULL;
 	merge_free(merge);
-	done(data, result);
-	device_check_close(dev);
+	job_end(dev, done, data, result);
 }
 
 /* Fails or is stopped, with no copy under way. LOWER leaves no trace in the device, TOP its border. */
@@ -131,7 +130,7 @@ static void merge_drain(struct device_merge *merge)
 {
 	merge->step = MERGE_DRAIN;
 	gate_close(merge->device);
-	merge_poke(merge);
+	job_poke(merge->device);
 }
 
 /* TOP: `low` is durable; turns the map of the batch, and lets the top forget it. */
@@ -299,11 +298,34 @@ static void merge_expired(struct loop_timer *timer)
 	merge_later(container_of(timer, struct device_merge, timer), MERGE_BATCH);
 }
 
+static void merge_poke(struct device_job *job)
+{
+	struct device_merge *merge = container_of(job, struct device_merge, job);
+
+	if (merge->step == MERGE_ALONE)
+		merge_alone(merge);
+	else if (merge->step == MERGE_FORGET)
+		merge_cleared(merge);
+	else if (merge->step == MERGE_OVER)
+		merge_later(merge, MERGE_OVER);
+	else if (merge->step == MERGE_DRAIN && list_empty(&merge->device->active))
+		merge_wait_commit(merge, merge->target, MERGE_LAST);
+}
+
+static void merge_stop(struct device_job *job)
+{
+	struct device_merge *merge = container_of(job, struct device_merge, job);
+
+	merge->stopped = true;
+	device_merge_pause(merge->device, false);
+}
+
 void merge_init(struct device_merge *merge)
 {
 	merge->waiter.done = merge_committed;
 	merge->timer.expired = merge_expired;
 	merge->task.run = merge_run;
+	merge->job = (struct device_job){ .name = "a merge", .poke = merge_poke, .stop = merge_stop };
 	merge_copy_init(merge);
 }
 
@@ -321,26 +343,10 @@ void merge_begin(struct device_merge *merge)
 	merge_later(merge, MERGE_BATCH);
 }
 
-void merge_poke(struct device_merge *merge)
-{
-	if (merge->step == MERGE_ALONE)
-		merge_alone(merge);
-	else if (merge->step == MERGE_FORGET)
-		merge_cleared(merge);
-	else if (merge->step == MERGE_OVER)
-		merge_later(merge, MERGE_OVER);
-	else if (merge->step == MERGE_DRAIN && list_empty(&merge->device->active))
-		merge_wait_commit(merge, merge->target, MERGE_LAST);
-}
-
 void device_merge_stop(struct device *device)
 {
-	struct device_merge *merge = device->merge;
-
-	if (!merge)
-		return;
-	merge->stopped = true;
-	device_merge_pause(device, false);
+	if (device->merge)
+		merge_stop(&device->merge->job);
 }
 
 void device_merge_pause(struct device *device, bool paused)

@@ -35,6 +35,7 @@ struct merge_copy {
 
 struct device_merge {
 	struct device *device;
+	struct device_job job;
 	unsigned low, high;
 	bool top; /* the kind */
 	enum merge_step step;

@@ -43,6 +43,7 @@ enum push_step {
 
 struct device_push {
 	struct device *device;
+	struct device_job job;
 	enum push_step step;
 	struct writer *old, *new;
 	struct device_request flush;
@@ -72,10 +73,8 @@ static void push_end(struct device_push *push, int result)
 	void *data = push->data;
 	struct device *dev = push->device;
 
-	dev->push = NULL;
 	push_free(push);
-	done(data, result);
-	device_check_close(dev);
+	job_end(dev, done, data, result);
 }
 
 static void push_ended(struct loop_task *task)
@@ -146,6 +145,17 @@ static void push_switch(struct device_push *push)
 	}
 }
 
+/* Goes on when nothing is under way any more. */
+static void push_poke(struct device_job *job)
+{
+	struct device_push *push = container_of(job, struct device_push, job);
+
+	if (push->step != PUSH_DRAIN || !list_empty(&push->device->active))
+		return;
+	push->step = PUSH_SETTLE;
+	push_flush(push);
+}
+
 static void push_flushed(struct device_request *request, int result)
 {
 	struct device_push *push = container_of(request, struct device_push, flush);
@@ -162,7 +172,7 @@ static void push_flushed(struct device_request *request, int result)
 	if (push->step == PUSH_FLUSH) {
 		push->step = PUSH_DRAIN;
 		gate_close(push->device);
-		push_drained(push);
+		push_poke(&push->job);
 		return;
 	}
 	/* A commit that nobody asked for may be under way again. */
@@ -170,14 +180,6 @@ static void push_flushed(struct device_request *request, int result)
 		push_flush(push);
 	else
 		push_switch(push);
-}
-
-void push_drained(struct device_push *push)
-{
-	if (push->step != PUSH_DRAIN || !list_empty(&push->device->active))
-		return;
-	push->step = PUSH_SETTLE;
-	push_flush(push);
 }
 
 static void push_done(struct io_op *op, int result)
@@ -214,14 +216,12 @@ static void push_done(struct io_op *op, int result)
 
 static int push_check(const struct device *dev, const struct delta *delta, struct ploop_error *err)
 {
-	if (dev->read_only || dev->aborted)
-		return error_set(err, -EROFS, PLOOP_EXIT_BUSY,
-				 "the device takes no writes, so it cannot get a new top");
-	if (dev->push || dev->closing)
-		return error_set(err, -EBUSY, PLOOP_EXIT_BUSY, "the device is getting another top already");
-	if (dev->merge || dev->under)
-		return error_set(err, -EBUSY, PLOOP_EXIT_BUSY,
-				 "a merge is under way or was stopped half-way; let it end first");
+	int r = job_check(dev, "it cannot get a new top", err);
+
+	if (r)
+		return r;
+	if (dev->under)
+		return error_set(err, -EBUSY, PLOOP_EXIT_BUSY, "a merge was stopped half-way; let it end first");
 	if (dev->full)
 		return error_set(err, -ENOSPC, PLOOP_EXIT_WRITE,
 				 "the host's file system is full and writes wait; make room first");
@@ -278,7 +278,8 @@ int device_push(struct device *dev, const struct delta *delta, void (*done)(void
 		push_free(push);
 		return error_sys(err, r, PLOOP_EXIT_READ, "%s: cannot read its header", delta->file->path);
 	}
-	dev->push = push;
+	push->job = (struct device_job){ .name = "a snapshot", .poke = push_poke };
+	job_begin(dev, &push->job);
 	push_io(push, push->new, IO_WRITE);
 	return 0;
 }

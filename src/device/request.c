@@ -35,10 +35,7 @@ static bool request_changes_data(const struct device_request *request)
 /* Nothing is under way any more. */
 static void request_last(struct device *dev)
 {
-	if (dev->push)
-		push_drained(dev->push);
-	if (dev->merge)
-		merge_poke(dev->merge);
+	job_poke(dev);
 	device_check_close(dev);
 }
 
@@ -106,8 +103,7 @@ static void piece_done(struct io_op *op, int result)
 	request_progress(request, result);
 	if (!list_empty(&dev->drainers))
 		erase_drained(dev);
-	if (dev->merge)
-		merge_poke(dev->merge);
+	job_poke(dev);
 }
 
 struct device_piece *request_piece(struct device_request *request)
