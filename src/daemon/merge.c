@@ -207,8 +207,10 @@ static int check_idle(const struct daemon *daemon, struct ploop_error *err)
 	if (daemon->pusher)
 		return error_set(err, -EBUSY, PLOOP_EXIT_BUSY, "%s is getting another top; try again", daemon->name);
 	if (merge_active(daemon))
-		return error_set(err, -EBUSY, PLOOP_EXIT_BUSY, "levels %u..%u of %s are being merged already", job->low,
-				 job->high, daemon->name);
+		return error_set(err, -EBUSY, PLOOP_EXIT_BUSY,
+				 "levels %u..%u of %s are being merged already; see `ploop "
+				 "merge -d %s --status`",
+				 job->low, job->high, daemon->name, daemon->name);
 	return 0;
 }
 

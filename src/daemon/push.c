@@ -91,8 +91,10 @@ static int check(struct daemon *daemon, struct json_object *arguments, const cha
 	if (daemon->pusher)
 		return error_set(err, -EBUSY, PLOOP_EXIT_BUSY, "%s is getting another top already", daemon->name);
 	if (merge_active(daemon))
-		return error_set(err, -EBUSY, PLOOP_EXIT_BUSY, "levels %u..%u of %s are being merged", daemon->merge.low,
-				 daemon->merge.high, daemon->name);
+		return error_set(err, -EBUSY, PLOOP_EXIT_BUSY,
+				 "levels %u..%u of %s are being merged; see `ploop merge -d %s "
+				 "--status`",
+				 daemon->merge.low, daemon->merge.high, daemon->name, daemon->name);
 	if (strcmp(top, top_of(daemon)))
 		return error_set(err, -ESTALE, PLOOP_EXIT_BUSY, "the top of %s is %s now", daemon->name,
 				 top_of(daemon));

@@ -215,7 +215,7 @@ int journal_lock_disk(const char *descriptor, unsigned wait_ms, int *ret_fd, str
 	const char *name;
 	int r = lock_disk(descriptor, wait_ms, ret_fd, err);
 
-	if (r < 0)
+	if (r < 0 || lock_work_goes_on(*ret_fd))
 		return r;
 	if (dir_open_parent(NULL, descriptor, &dir, &name, &why) < 0 || journal_settle(dir, name, &why) < 0)
 		log_warning("%s", why.text);

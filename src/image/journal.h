@@ -39,7 +39,7 @@ int journal_begin(struct dir *dir, const char *name, const char *operation, cons
 int journal_settle(struct dir *dir, const char *name, struct ploop_error *err);
 
 /* lock_disk(), then journal_settle(): how every change of a disk begins. That an old operation cannot be settled is told in
- * the log and no failure: the descriptor stands. */
+ * the log and no failure: the descriptor stands. What belongs to long work that goes on (lock.h) is left to it. */
 int journal_lock_disk(const char *descriptor, unsigned wait_ms, int *ret_fd, struct ploop_error *err);
 
 /* Removes a file of the folder that nobody has open; -EBUSY when somebody has. */

@@ -69,7 +69,26 @@ pid_t lock_holder(int fd)
 	if (fstat(fd, &file) < 0)
 		return 0;
 	while (processes && (entry = readdir(processes)))
-		if (is_number(entry->d_name) && process_locks(entry->d_name, &file))
+		if (is_number(entry->d_name) && strtol(entry->d_name, NULL, 10) != getpid() &&
+		    process_locks(entry->d_name, &file))
 			return (pid_t)strtol(entry->d_name, NULL, 10);
-	return 0;
+	return process_locks("self", &file) ? getpid() : 0;
+}
+
+/* "process 12 (name)", or something that stands for it. */
+void lock_describe_holder(int fd, char *text, size_t room)
+{
+	_free_ char *name = NULL;
+	char path[64];
+	pid_t pid = lock_holder(fd);
+
+	if (!pid) {
+		snprintf(text, room, "another process, perhaps on another host");
+		return;
+	}
+	snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
+	if (fd_read_file(AT_FDCWD, path, 64, &name, NULL) < 0)
+		snprintf(text, room, "process %d", (int)pid);
+	else
+		snprintf(text, room, "process %d (%.*s)", (int)pid, (int)strcspn(name, "\n"), name);
 }

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -102,27 +101,9 @@ static int lock_try(int fd, enum file_lock from, enum file_lock to)
 	return 0;
 }
 
-static bool has_no_locks(int r)
+bool lock_unsupported(int r)
 {
 	return r == -ENOLCK || r == -ENOSYS || r == -EOPNOTSUPP || r == -EINVAL;
-}
-
-/* "process 12 (name)", or something that stands for it. */
-static void describe_holder(int fd, char *text, size_t room)
-{
-	_free_ char *name = NULL;
-	char path[64];
-	pid_t pid = lock_holder(fd);
-
-	if (!pid) {
-		snprintf(text, room, "another process, perhaps on another host");
-		return;
-	}
-	snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
-	if (fd_read_file(AT_FDCWD, path, 64, &name, NULL) < 0)
-		snprintf(text, room, "process %d", (int)pid);
-	else
-		snprintf(text, room, "process %d (%.*s)", (int)pid, (int)strcspn(name, "\n"), name);
 }
 
 int lock_file(int fd, enum file_lock from, enum file_lock to, const char *path, struct ploop_error *err)
@@ -132,75 +113,14 @@ int lock_file(int fd, enum file_lock from, enum file_lock to, const char *path, 
 
 	for (int i = 0; (r = lock_try(fd, from, to)) == -EBUSY && i < LOCK_TRIES - 1; i++)
 		pause_ms(LOCK_STEP_MS + (unsigned)(getpid() * 7 + i * 13) % LOCK_STEP_MS);
-	if (has_no_locks(r)) {
+	if (lock_unsupported(r)) {
 		if (from == FILE_LOCK_NONE)
 			log_warning("%s: its file system has no locks: make sure that nobody else uses it", path);
 		return 0;
 	}
 	if (r != -EBUSY)
 		return r < 0 ? error_sys(err, r, PLOOP_EXIT_LOCK, "Can't lock %s", path) : 0;
-	describe_holder(fd, holder, sizeof(holder));
+	lock_describe_holder(fd, holder, sizeof(holder));
 	return error_set(err, -EBUSY, PLOOP_EXIT_IN_USE, "%s is in use by %s%s", path, holder,
 			 strstr(holder, "(ploopd)") ? "; unmount it first, see `ploop list`" : "");
-}
-
-static uint64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-/*
- * Who may not write in the folder still waits for those who may, where they left the file. Where it is not and cannot
- * be made, there is nobody to wait for.
- */
-static int open_disk_lock(const char *path, int *ret_fd)
-{
-	int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0644);
-
-	if (fd < 0 && errno != EROFS && errno != EACCES && errno != EPERM)
-		return -errno;
-	if (fd < 0)
-		fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-	if (fd < 0 && errno != ENOENT && errno != EACCES)
-		return -errno;
-	*ret_fd = fd;
-	return 0;
-}
-
-int lock_disk(const char *descriptor, unsigned wait_ms, int *ret_fd, struct ploop_error *err)
-{
-	uint64_t start = now_ms();
-	_free_ char *path = NULL;
-	_close_ int fd = -EBADF;
-	char holder[128];
-	int r;
-
-	if (asprintf(&path, "%s.lck", descriptor) < 0)
-		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s", descriptor);
-	r = open_disk_lock(path, &fd);
-	if (r < 0)
-		return error_sys(err, r, PLOOP_EXIT_LOCK, "Can't open %s", path);
-	if (fd < 0) {
-		*ret_fd = -1;
-		return 0;
-	}
-	while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-		if (has_no_locks(-errno)) {
-			log_warning("%s: its file system has no locks: make sure that nobody else changes it",
-				    descriptor);
-			break;
-		}
-		if (errno != EWOULDBLOCK && errno != EINTR)
-			return error_sys(err, -errno, PLOOP_EXIT_LOCK, "Can't lock %s", path);
-		if (now_ms() - start >= wait_ms) {
-			describe_holder(fd, holder, sizeof(holder));
-			return error_set(err, -EBUSY, PLOOP_EXIT_LOCK, "The %s is locked by %s", descriptor, holder);
-		}
-		pause_ms(LOCK_STEP_MS);
-	}
-	*ret_fd = take_fd(&fd);
-	return 0;
 }

@@ -14,6 +14,8 @@
 #ifndef IMAGE_LOCK_H
 #define IMAGE_LOCK_H
 
+#include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 struct ploop_error;
@@ -39,8 +41,32 @@ int lock_file(int fd, enum file_lock from, enum file_lock to, const char *path, 
  */
 int lock_disk(const char *descriptor, unsigned wait_ms, int *ret_fd, struct ploop_error *err);
 
-/* The process that has a lock on the file that is open as `fd`; 0 when it cannot be seen (another host, another
- * user). */
+/*
+ * Long work on a disk, a merge say: the lock of the disk is given back meanwhile, so that others can look at it, and the work is
+ * known by a lock on one byte of the same file, which goes with the process. `fd` is what lock_disk() gave; -1 is accepted.
+ * lock_work_end() waits for the disk's lock again, and then the work is over.
+ */
+void lock_work_begin(int fd);
+int lock_work_end(const char *descriptor, int fd, struct ploop_error *err);
+
+/* With the disk's lock held: -EBUSY, status 17, when somebody else has such work under way. */
+int lock_work_check(const char *descriptor, int fd, struct ploop_error *err);
+bool lock_work_goes_on(int fd);
+
+/*
+ * Who owns a temporary snapshot that is not mounted yet, or never will be: a lock on a byte of that file too, which `key` (a hash
+ * of its GUID) chooses. *ret_fd holds it until it is closed; -1 where there are no locks.
+ */
+int lock_owner(const char *descriptor, uint64_t key, int *ret_fd, struct ploop_error *err);
+bool lock_owned(int fd, uint64_t key);
+
+/* Does the error say that there are no locks there? */
+bool lock_unsupported(int r);
+
+/* The process that has a lock on the file that is open as `fd`, another one if possible; 0 when it cannot be seen (another host,
+ * another user). */
 pid_t lock_holder(int fd);
+/* "process 12 (name)", or something that stands for it. */
+void lock_describe_holder(int fd, char *text, size_t room);
 
 #endif

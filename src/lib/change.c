@@ -17,6 +17,7 @@
 #include "image/lock.h"
 #include "image/stack.h"
 #include "image/tree.h"
+#include "lib/reconcile.h"
 
 bool change_same_file(const char *a, const char *b)
 {
@@ -29,11 +30,16 @@ bool change_same_file(const char *a, const char *b)
  * Devices whose ploopd is dead use nothing any more. Who may not see devices has the locks of the files between himself and
  * them: a disk that one of them writes to is not changed.
  */
-static int list_devices(struct change *change, struct ploop_error *err)
+int change_list_devices(struct change *change, struct ploop_error *err)
 {
 	size_t n, used = 0;
-	int r = ploop_list(&change->devices, &n, err);
+	int r;
 
+	ploop_list_free(change->devices, change->ndevices);
+	change->devices = NULL;
+	change->ndevices = 0;
+	change->writer = NULL;
+	r = ploop_list(&change->devices, &n, err);
 	if (r == -EACCES || r == -EPERM)
 		return 0;
 	if (r < 0)
@@ -48,80 +54,22 @@ static int list_devices(struct change *change, struct ploop_error *err)
 	return 0;
 }
 
-/* The place in the chain of the file that a device writes to; -1 when it is not in it. */
-static int place_in_chain(const struct change *change, const struct ploop_device *device,
-			  const struct snapshot *const *chain, int n)
+int change_read(struct change *change, struct ploop_error *err)
 {
-	for (int i = n - 1; i >= 0; i--) {
-		_free_ char *file = descriptor_file(change->descriptor, chain[i]);
-
-		if (file && change_same_file(file, device->images[device->nimages - 1]))
-			return i;
-	}
-	return -1;
-}
-
-static int diverged(const struct change *change, const struct ploop_device *device, struct ploop_error *err)
-{
-	return error_set(err, -EUCLEAN, PLOOP_EXIT_DISKDESCR,
-			 "%s and %s, which runs on it, do not agree on the images: the device writes to %s; unmount it, then "
-			 "look with `ploop snapshot-list` and `ploop gc`",
-			 change->path, device->device, device->images[device->nimages - 1]);
-}
-
-/*
- * Who died after the descriptor named a new delta and before the device had it left the device one behind. The delta is
- * empty, so that giving it to the device now makes a snapshot of what is there now.
- */
-static int catch_up(struct change *change, const struct ploop_device *device, const struct snapshot *top,
-		    struct ploop_error *err)
-{
-	_free_ char *file = descriptor_file(change->descriptor, top);
 	int r;
 
-	if (!file)
-		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s", change->path);
-	log_warning("%s is one snapshot behind its descriptor, as somebody was interrupted: %s becomes its top",
-		    device->device, file);
-	r = push_delta(device, file, err);
+	descriptor_free(take_ptr(change->descriptor));
+	free(take_ptr(change->old_text));
+	r = descriptor_read(change->dir, change->name, &change->descriptor, err);
 	if (r < 0)
 		return r;
-	ploop_list_free(change->devices, change->ndevices);
-	change->devices = NULL;
-	change->ndevices = 0;
-	return list_devices(change, err);
+	r = dir_read(change->dir, change->name, DESCRIPTOR_MAX_TEXT, &change->old_text, &change->old_len);
+	return r < 0 ? error_sys(err, r, PLOOP_EXIT_OPEN, "Can't open %s", change->path) : 0;
 }
 
-static int find_writer(struct change *change, bool *ret_behind, struct ploop_error *err)
+/* Locked, read, and what devices there are: not yet brought in line. */
+int change_open(struct change *change, const char *disk, struct ploop_error *err)
 {
-	const struct snapshot *chain[TREE_MAX_DEPTH], *top = descriptor_top(change->descriptor);
-	int n = tree_chain(change->descriptor, top, chain, err);
-
-	*ret_behind = false;
-	if (n < 0)
-		return n;
-	for (size_t i = 0; i < change->ndevices; i++) {
-		const struct ploop_device *device = &change->devices[i];
-		int place = device->read_only ? -1 : place_in_chain(change, device, chain, n);
-
-		if (place < 0)
-			continue;
-		if (place + 1 == (int)device->nimages && place == n - 1) {
-			change->writer = device;
-			continue;
-		}
-		/* One that was opened by file names may be meant to write to a snapshot, however wrong that is. */
-		if (place + 1 != (int)device->nimages || place < n - 2 || !device->descriptor)
-			return diverged(change, device, err);
-		*ret_behind = true;
-		return catch_up(change, device, top, err);
-	}
-	return 0;
-}
-
-int change_begin(struct change *change, const char *disk, struct ploop_error *err)
-{
-	bool behind = false;
 	int r;
 
 	change->lock = -EBADF;
@@ -132,19 +80,39 @@ int change_begin(struct change *change, const char *disk, struct ploop_error *er
 		return r;
 	r = journal_lock_disk(change->path, LOCK_WAIT_MS, &change->lock, err);
 	if (r == 0)
+		r = lock_work_check(change->path, change->lock, err);
+	if (r == 0)
 		r = dir_open_parent(NULL, change->path, &change->dir, &change->name, err);
 	if (r == 0)
-		r = descriptor_read(change->dir, change->name, &change->descriptor, err);
-	if (r == 0) {
-		r = dir_read(change->dir, change->name, DESCRIPTOR_MAX_TEXT, &change->old_text, &change->old_len);
-		if (r < 0)
-			error_sys(err, r, PLOOP_EXIT_OPEN, "Can't open %s", change->path);
-	}
+		r = change_read(change, err);
+	return r < 0 ? r : change_list_devices(change, err);
+}
+
+int change_begin(struct change *change, const char *disk, struct ploop_error *err)
+{
+	int r = change_open(change, disk, err);
+
+	return r < 0 ? r : reconcile(change, err);
+}
+
+void change_pause(struct change *change)
+{
+	if (!change->paused)
+		lock_work_begin(change->lock);
+	change->paused = true;
+}
+
+int change_resume(struct change *change, struct ploop_error *err)
+{
+	int r;
+
+	if (!change->paused)
+		return 0;
+	change->paused = false;
+	r = lock_work_end(change->path, change->lock, err);
 	if (r == 0)
-		r = list_devices(change, err);
-	if (r == 0)
-		r = find_writer(change, &behind, err);
-	return r == 0 && behind ? find_writer(change, &behind, err) : r;
+		r = change_read(change, err);
+	return r < 0 ? r : change_list_devices(change, err);
 }
 
 int change_journal(struct change *change, const char *operation, const char *const *files, unsigned nfiles,
@@ -179,6 +147,10 @@ void change_end(struct change *change)
 {
 	struct ploop_error why;
 
+	if (change->paused && lock_work_end(change->path, change->lock, &why) < 0) {
+		log_warning("%s", why.text);
+		change->journal = false; /* whoever has the lock settles it */
+	}
 	if (change->journal && journal_settle(change->dir, change->name, &why) < 0)
 		log_warning("%s", why.text);
 	ploop_list_free(change->devices, change->ndevices);
@@ -283,4 +255,17 @@ int change_new_delta(struct dir *dir, const char *name, const struct geometry *t
 	};
 
 	return image_create(NULL, dir, name, &params, err);
+}
+
+int change_fuse(struct descriptor *d, const struct guid *guids, unsigned n)
+{
+	const struct guid *low = &guids[0], *high = &guids[n - 1];
+	enum snapshot_temporary temporary = descriptor_find(d, high)->temporary;
+	int r = descriptor_set_temporary(d, low, temporary);
+
+	if (!r && descriptor_top(d) == descriptor_find(d, high))
+		r = descriptor_set_top(d, low);
+	for (unsigned i = n - 1; i > 0 && !r; i--)
+		r = descriptor_remove(d, &guids[i]);
+	return r ? r : descriptor_rename(d, low, high);
 }

@@ -34,6 +34,7 @@ struct change {
 	char *old_text; /* the descriptor as it was */
 	size_t old_len;
 	bool journal; /* there is one of ours */
+	bool paused;
 	struct ploop_device *devices; /* all that live */
 	size_t ndevices;
 	const struct ploop_device *writer; /* the device that writes to the disk's top; NULL: none */
@@ -41,11 +42,20 @@ struct change {
 
 /* `disk` is a descriptor or its folder. Zero the struct; change_end() it in any case. */
 int change_begin(struct change *change, const char *disk, struct ploop_error *err);
+/* The first half of change_begin(): devices are not brought in line, and change->writer is not known. */
+int change_open(struct change *change, const char *disk, struct ploop_error *err);
 int change_journal(struct change *change, const char *operation, const char *const *files, unsigned nfiles,
 		   struct ploop_error *err);
 int change_commit(struct change *change, struct ploop_error *err);
 void change_undo(struct change *change);
 void change_end(struct change *change);
+
+/*
+ * Around long work: the disk's lock is given back, and others are told that there is such work instead of waiting. Afterwards
+ * the descriptor and the devices are read anew; nobody changed them, unless locks do not work there.
+ */
+void change_pause(struct change *change);
+int change_resume(struct change *change, struct ploop_error *err);
 
 /* Parses a GUID of the user and finds its snapshot. Status 43 when there is none. */
 int change_find(const struct change *change, const char *uuid, const struct snapshot **ret, struct ploop_error *err);
@@ -63,8 +73,18 @@ int change_look(const struct change *change, const struct snapshot *snapshot, st
 /* The name of a new delta: that of the base with a new GUID behind it. The caller frees; NULL: no memory. */
 char *change_new_name(const struct change *change);
 
+/* Reads the descriptor anew, as it is now. */
+int change_read(struct change *change, struct ploop_error *err);
+
+/* The devices anew: one has changed. Clears change->writer. */
+int change_list_devices(struct change *change, struct ploop_error *err);
+
 /* Makes an empty delta for a stack whose top is like `top`, durably. `name` is in the descriptor's folder. */
 int change_new_delta(struct dir *dir, const char *name, const struct geometry *top, struct ploop_error *err);
+
+/* Of snapshots that follow one another, the lowest first, one is left: with the file of the lowest, and the uppermost in all
+ * else. */
+int change_fuse(struct descriptor *d, const struct guid *guids, unsigned n);
 
 /* Are both paths the same file? */
 bool change_same_file(const char *a, const char *b);

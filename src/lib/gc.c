@@ -277,6 +277,8 @@ static int gc_disk(const char *disk, bool remove, struct leftovers *list, struct
 	/* Also to look: what an operation is just making is no leftover. */
 	r = lock_disk(path, LOCK_WAIT_MS, &lock, err);
 	if (r == 0)
+		r = lock_work_check(path, lock, err);
+	if (r == 0)
 		r = dir_open_parent(NULL, path, &dir, &search.name, err);
 	if (r == 0)
 		r = descriptor_read(dir, search.name, &d, err);

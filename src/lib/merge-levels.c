@@ -187,10 +187,8 @@ static void settle_names(struct merge_names *names, const struct ploop_device *d
 	struct ploop_error err;
 	int r = find_running(device->device, &now, &err);
 
-	if (r == 0 && names->n && now.nimages < device->nimages) {
-		names->n = (unsigned)(device->nimages - now.nimages) + 1;
-		r = merge_names_commit(names, NULL, &err);
-	}
+	if (r == 0 && now.nimages < device->nimages)
+		r = merge_names_commit(names, (unsigned)(device->nimages - now.nimages) + 1, NULL, &err);
 	if (r < 0)
 		log_warning("%s", err.text);
 	ploop_device_clear(&now);
@@ -207,8 +205,9 @@ static int merge_device(const struct ploop_merge_levels *merge, const struct plo
 
 	if (r < 0)
 		return r;
+	names.remove = descriptor != NULL;
 	r = merge_names_begin(&names, descriptor ? descriptor : device->descriptor,
-			      (const char *const *)device->images + merge->low, high - merge->low + 1, err);
+			      (const char *const *)device->images + merge->low, high - merge->low + 1, NULL, err);
 	if (r == 0)
 		r = control_connect(device->name, CONTROL_TIMEOUT_MS, &client, err);
 	if (r == 0)
@@ -222,6 +221,7 @@ static int merge_device(const struct ploop_merge_levels *merge, const struct plo
 			merge_names_unmark(&names); /* else nobody knows */
 		return r;
 	}
+	merge_names_pause(&names);
 	log_info("Merging levels %u..%u of %s -> %s", merge->low + 1, high, device->device, device->images[merge->low]);
 	r = wait_for_end(client, merge, &status, err);
 	if (r < 0)
@@ -230,7 +230,7 @@ static int merge_device(const struct ploop_merge_levels *merge, const struct plo
 		settle_names(&names, device);
 		return error_set(err, status.error.code, status.error.status, "%s", status.error.text);
 	}
-	return merge_names_commit(&names, NULL, err);
+	return merge_names_commit(&names, names.n, NULL, err);
 }
 
 int merge_levels(const struct ploop_merge_levels *merge, const char *descriptor, struct ploop_error *err)

@@ -10,6 +10,8 @@
 
 #include "base/cleanup.h"
 #include "base/error.h"
+#include "base/log.h"
+#include "image/tree.h"
 
 static const struct snapshot *find_image(const struct descriptor *d, const char *image)
 {
@@ -70,6 +72,9 @@ static int check_branch(struct merge_names *names, const char *const *images, un
 			return error_set(err, -EINVAL, PLOOP_EXIT_PARAM,
 					 "Can't merge to snapshot %s: it has %u children", s->guid.text, s->children);
 		names->guids[i] = s->guid;
+		names->files[i] = strdup(s->file);
+		if (!names->files[i])
+			return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s", names->change.path);
 	}
 	names->n = n;
 	return 0;
@@ -87,13 +92,45 @@ static int look(struct merge_names *names, const char *const *images, unsigned n
 	if (change_check_format(&names->change, err) < 0)
 		return -EINVAL;
 	names->guids = calloc(n, sizeof(*names->guids));
-	if (!names->guids)
+	names->files = calloc(n + 1, sizeof(*names->files)); /* NULL ends it */
+	if (!names->guids || !names->files)
 		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s", names->change.path);
 	return check_branch(names, images, n, err);
 }
 
+/* The name of `image` in the folder of the descriptor; NULL when it lies elsewhere. */
+static const char *name_in_folder(const struct merge_names *names, const char *image)
+{
+	const char *slash = strrchr(image, '/');
+	_free_ char *folder = slash ? strndup(image, (size_t)(slash - image) + 1) : strdup(".");
+
+	return folder && change_same_file(folder, names->change.dir->path) ? (slash ? slash + 1 : image) : NULL;
+}
+
+/* The new image, if it is one of the folder, and what is removed in the end. */
+static int write_journal(struct merge_names *names, unsigned n, const char *new_image, struct ploop_error *err)
+{
+	const char *files[TREE_MAX_DEPTH + 1], *name = new_image ? name_in_folder(names, new_image) : NULL;
+	unsigned nfiles = 0;
+
+	if (name)
+		files[nfiles++] = name;
+	for (unsigned i = 0; names->remove && i < n; i++)
+		files[nfiles++] = names->files[i];
+	return nfiles ? change_journal(&names->change, "merge", files, nfiles, err) : 0;
+}
+
+/* What lies elsewhere is not for us to remove. */
+static void warn_of_files(const struct merge_names *names, unsigned n, const char *new_image)
+{
+	for (unsigned i = new_image ? 0 : 1; names->remove && i < n; i++)
+		if (strchr(names->files[i], '/'))
+			log_warning("%s is not needed any more; it lies outside the folder of %s and stays",
+				    names->files[i], names->change.path);
+}
+
 int merge_names_begin(struct merge_names *names, const char *descriptor, const char *const *images, unsigned n,
-		      struct ploop_error *err)
+		      const char *new_image, struct ploop_error *err)
 {
 	_descriptor_free_ struct descriptor *d = NULL;
 	_free_ char *beside = NULL;
@@ -109,7 +146,9 @@ int merge_names_begin(struct merge_names *names, const char *descriptor, const c
 	if (r < 0 || !count_named(d, images, n))
 		return r;
 	r = change_begin(&names->change, descriptor, err);
-	return r < 0 ? r : look(names, images, n, err);
+	if (r == 0)
+		r = look(names, images, n, err);
+	return r < 0 || !new_image || !names->n ? r : write_journal(names, 0, new_image, err);
 }
 
 int merge_names_mark(struct merge_names *names, struct ploop_error *err)
@@ -135,40 +174,52 @@ void merge_names_unmark(struct merge_names *names)
 	names->marked = false;
 }
 
-/* What is left keeps the file of the lowest, and is the uppermost in all else. */
-static int edit(struct descriptor *d, const struct guid *guids, unsigned n)
+void merge_names_pause(struct merge_names *names)
 {
-	const struct guid *low = &guids[0], *high = &guids[n - 1];
-	enum snapshot_temporary temporary = descriptor_find(d, high)->temporary;
-	int r = descriptor_set_temporary(d, low, temporary);
-
-	if (!r && descriptor_top(d) == descriptor_find(d, high))
-		r = descriptor_set_top(d, low);
-	for (unsigned i = n - 1; i > 0 && !r; i--)
-		r = descriptor_remove(d, &guids[i]);
-	return r ? r : descriptor_rename(d, low, high);
+	if (names->change.dir)
+		change_pause(&names->change);
 }
 
-int merge_names_commit(struct merge_names *names, const char *file, struct ploop_error *err)
+static int edit(struct merge_names *names, unsigned n, const char *file)
 {
 	struct descriptor *d = names->change.descriptor;
 	_free_ char *path = NULL;
+	int r = change_fuse(d, names->guids, n);
+
+	if (r < 0 || !file)
+		return r;
+	path = realpath(file, NULL);
+	return path ? descriptor_set_file(d, &names->guids[n - 1], path) : -errno;
+}
+
+int merge_names_commit(struct merge_names *names, unsigned n, const char *file, struct ploop_error *err)
+{
 	int r;
 
 	if (!names->n)
 		return 0;
-	r = edit(d, names->guids, names->n);
-	if (!r && file) {
-		path = realpath(file, NULL);
-		r = path ? descriptor_set_file(d, &names->guids[names->n - 1], path) : -errno;
-	}
+	r = change_resume(&names->change, err);
+	if (r == 0)
+		r = write_journal(names, n, file, err);
 	if (r < 0)
-		return error_sys(err, r, PLOOP_EXIT_DISKDESCR, "%s: cannot be changed", names->change.path);
-	return change_commit(&names->change, err);
+		return r;
+	r = edit(names, n, file);
+	if (r < 0)
+		return error_sys(err, r, PLOOP_EXIT_DISKDESCR,
+				 "%s: cannot be changed, though the images are merged; see `ploop repair-descriptor "
+				 "--dry-run`",
+				 names->change.path);
+	r = change_commit(&names->change, err);
+	if (r == 0)
+		warn_of_files(names, n, file);
+	return r;
 }
 
 void merge_names_end(struct merge_names *names)
 {
+	for (char **file = names->files; file && *file; file++)
+		free(*file);
+	free(take_ptr(names->files));
 	free(take_ptr(names->guids));
 	change_end(&names->change);
 }

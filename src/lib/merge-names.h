@@ -3,6 +3,12 @@
  * merge-names.h - the descriptor beside images that are merged: kept in step, or a reason to refuse.
  *
  * It is replaced when the merge is over. Until then it names the images as they were, which are the same disk at every moment.
+ *
+ *	merge_names_begin()    lock, look, journal
+ *	merge_names_mark()     the descriptor says that they are about to change
+ *	merge_names_pause()    the lock is given back: the work goes on
+ *	merge_names_commit()   lock, journal, descriptor
+ *	merge_names_end()      files that are not named any more go, the journal too
  */
 #ifndef LIB_MERGE_NAMES_H
 #define LIB_MERGE_NAMES_H
@@ -13,15 +19,18 @@ struct merge_names {
 	struct change change;
 	unsigned n;         /* images that are merged, the lowest included; 0: no descriptor names them */
 	struct guid *guids; /* base first */
+	char **files;       /* as the descriptor has them */
 	bool marked;
+	bool remove; /* what is merged is removed at the end; set it before merge_names_begin() */
 };
 
 /*
- * Looks for a descriptor: `descriptor`, or when that is NULL the one in the folder of images[0]. Its lock is held until
- * merge_names_end(). Fails when it names some of the images and could not name the result. Zero the struct.
+ * Looks for a descriptor: `descriptor`, or when that is NULL the one in the folder of images[0]. Its lock is held from then on.
+ * Fails when it names some of the images and could not name the result. Zero the struct. With `new_image`, a file that is about
+ * to be made, the journal of the disk says so.
  */
 int merge_names_begin(struct merge_names *names, const char *descriptor, const char *const *images, unsigned n,
-		      struct ploop_error *err);
+		      const char *new_image, struct ploop_error *err);
 
 /*
  * From here on data comes into the lowest: all but the uppermost are no longer what they were, so that they are marked as
@@ -30,8 +39,14 @@ int merge_names_begin(struct merge_names *names, const char *descriptor, const c
 int merge_names_mark(struct merge_names *names, struct ploop_error *err);
 void merge_names_unmark(struct merge_names *names);
 
-/* The images are merged into the lowest, or into `file`: one snapshot is left of them, with the name of the uppermost. */
-int merge_names_commit(struct merge_names *names, const char *file, struct ploop_error *err);
+/* The merge has begun: the disk's lock is given back until merge_names_commit(). */
+void merge_names_pause(struct merge_names *names);
+
+/*
+ * The images are merged into the lowest, or into `file`: one snapshot is left of them, with the name of the uppermost. When only
+ * the first `n` are, they alone.
+ */
+int merge_names_commit(struct merge_names *names, unsigned n, const char *file, struct ploop_error *err);
 
 void merge_names_end(struct merge_names *names);
 

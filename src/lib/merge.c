@@ -134,6 +134,7 @@ static int run_merge(struct offline *offline, unsigned low, struct io_file *file
 		close_device(offline);
 		return r;
 	}
+	merge_names_pause(offline->names);
 	offline->timer.expired = report;
 	report(&offline->timer);
 	r = wait_until_done(offline);
@@ -321,7 +322,8 @@ int merge_images(const struct ploop_merge *merge, const char *descriptor, struct
 	images = calloc(merge->nimages + 1, sizeof(*images));
 	if (!images)
 		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "merge");
-	r = merge_names_begin(&names, descriptor, merge->images, merge->nimages, err);
+	names.remove = descriptor != NULL;
+	r = merge_names_begin(&names, descriptor, merge->images, merge->nimages, merge->new_image, err);
 	if (r < 0)
 		return r;
 	log_info("Merging %u image%s -> %s", merge->nimages - 1, merge->nimages > 2 ? "s" : "",
@@ -332,7 +334,7 @@ int merge_images(const struct ploop_merge *merge, const char *descriptor, struct
 		memcpy(images, merge->images, merge->nimages * sizeof(*images));
 		r = merge_all(merge, &names, images, merge->nimages, err);
 	}
-	return r < 0 ? r : merge_names_commit(&names, merge->new_image, err);
+	return r < 0 ? r : merge_names_commit(&names, names.n, merge->new_image, err);
 }
 
 int ploop_merge(const struct ploop_merge *merge, struct ploop_error *err)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * snapshot-merge.c - merging by snapshots: which images they are and who has them, then the merge itself (merge.c,
- * merge-levels.c), then the files go that the descriptor does not name any more.
+ * merge-levels.c), at the end of which the files go that the descriptor does not name any more.
  *
  * The lock of the disk is given back between these, and what was found is looked at again by the merge: it goes by files.
  */
@@ -21,17 +21,14 @@ struct piece {
 	unsigned n;
 	bool raw;
 	char *paths[TREE_MAX_DEPTH]; /* absolute */
-	char *files[TREE_MAX_DEPTH]; /* as the descriptor has them */
 	char device[64];             /* that has them all; "" when they are not in use */
 	uint32_t low, high;          /* levels there */
 };
 
 static void cleanup_piece(struct piece *piece)
 {
-	for (unsigned i = 0; i < piece->n; i++) {
+	for (unsigned i = 0; i < piece->n; i++)
 		free(piece->paths[i]);
-		free(piece->files[i]);
-	}
 	free(piece->descriptor);
 }
 
@@ -72,8 +69,7 @@ static int take_files(struct piece *piece, const struct change *change, const st
 			return error_set(err, -EINVAL, PLOOP_EXIT_PARAM,
 					 "Can't merge to snapshot %s: it has %u children", s->guid.text, s->children);
 		piece->paths[piece->n] = descriptor_file(change->descriptor, s);
-		piece->files[piece->n] = strdup(s->file);
-		if (!piece->paths[piece->n] || !piece->files[piece->n] || !piece->descriptor) {
+		if (!piece->paths[piece->n] || !piece->descriptor) {
 			piece->n++;
 			return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s", change->path);
 		}
@@ -173,19 +169,6 @@ static int merge_offline(const struct ploop_snapshot_merge *what, const struct p
 	return merge_images(&merge, piece->descriptor, err);
 }
 
-/* The journal says which files are in question; whoever ends it removes those that the descriptor does not name. */
-static void remove_files(const struct piece *piece)
-{
-	_change_end_ struct change change = { .lock = -EBADF };
-	struct ploop_error err;
-	int r = change_begin(&change, piece->descriptor, &err);
-
-	if (r == 0)
-		r = change_journal(&change, "snapshot-merge", (const char *const *)piece->files, piece->n, &err);
-	if (r < 0)
-		log_warning("%s; what is not needed any more is left, see `ploop gc`", err.text);
-}
-
 int ploop_snapshot_merge(const struct ploop_snapshot_merge *what, struct ploop_error *err)
 {
 	_cleanup_(cleanup_piece) struct piece piece = { 0 };
@@ -198,7 +181,6 @@ int ploop_snapshot_merge(const struct ploop_snapshot_merge *what, struct ploop_e
 		r = *piece.device ? merge_online(what, &piece, err) : merge_offline(what, &piece, err);
 	if (r < 0)
 		return r;
-	remove_files(&piece);
 	log_write(LOG_LEVEL_RESULT, "ploop snapshot has been successfully merged");
 	return 0;
 }

@@ -178,7 +178,7 @@ merged_online() {
 	wait_for sh -c 'ploop merge -d dev/ploop0 --status | grep -q running'
 	run ploop merge -d dev/ploop0 -l 0..1
 	status_is 17
-	[ "$output" = "levels 1..2 of ploop0 are being merged already" ]
+	[ "$output" = "levels 1..2 of ploop0 are being merged already; see \`ploop merge -d ploop0 --status\`" ]
 	run ploop snapshot -d dev/ploop0 delta2
 	status_is 17
 	output_has "levels 1..2 of ploop0 are being merged"

@@ -183,13 +183,68 @@ static void test_lock(void **state)
 	free(path);
 }
 
+/* Long work of another goes on: its journal and its files are left to it, and who wants to change the disk is told. */
+static void test_work(void **state)
+{
+	char *path = dir_path(dir, DESCRIPTOR_NAME);
+	struct ploop_error err;
+	int worker, fd;
+
+	(void)state;
+	assert_int_equal(lock_disk(path, 0, &worker, NULL), 0);
+	assert_int_equal(lock_disk(path, 0, &fd, &err), -EBUSY);
+	begin("new.hds", NULL);
+	lock_work_begin(worker);
+	assert_int_equal(journal_lock_disk(path, 0, &fd, NULL), 0);
+	assert_true(dir_exists(dir, "new.hds"));
+	assert_int_equal(lock_work_check(path, fd, &err), -EBUSY);
+	assert_int_equal(err.status, PLOOP_EXIT_BUSY);
+	assert_non_null(strstr(err.text, "under way"));
+	close(fd);
+	assert_int_equal(lock_work_end(path, worker, NULL), 0);
+	assert_int_equal(lock_disk(path, 0, &fd, &err), -EBUSY);
+	assert_false(lock_work_goes_on(worker));
+	lock_work_begin(worker);
+	close(worker); /* as if it died */
+	assert_int_equal(journal_lock_disk(path, 0, &fd, NULL), 0);
+	assert_int_equal(lock_work_check(path, fd, NULL), 0);
+	assert_false(dir_exists(dir, "new.hds"));
+	close(fd);
+	free(path);
+}
+
+/* Who owns a temporary snapshot is seen by others, each by its own byte, as long as he lives. */
+static void test_owner(void **state)
+{
+	char *path = dir_path(dir, DESCRIPTOR_NAME);
+	int owner, fd;
+
+	(void)state;
+	assert_int_equal(lock_owner(path, UINT64_MAX - 5, &owner, NULL), 0);
+	assert_int_equal(lock_disk(path, 0, &fd, NULL), 0);
+	assert_true(lock_owned(fd, UINT64_MAX - 5));
+	assert_false(lock_owned(fd, UINT64_MAX - 4));
+	assert_false(lock_owned(owner, UINT64_MAX - 5));
+	close(owner);
+	assert_false(lock_owned(fd, UINT64_MAX - 5));
+	close(fd);
+	free(path);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_undo),	      TEST(test_finish), TEST(test_names), TEST(test_no_journal),
-		TEST(test_broken_descriptor), TEST(test_in_use), TEST(test_lock),
+		TEST(test_undo),
+		TEST(test_finish),
+		TEST(test_names),
+		TEST(test_no_journal),
+		TEST(test_broken_descriptor),
+		TEST(test_in_use),
+		TEST(test_lock),
+		TEST(test_work),
+		TEST(test_owner),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,156 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# Descriptor, files and running device: kept in line while one of them changes, and brought in line after somebody died.
+load common
+load devices
+
+A=11111111-aaaa-4bbb-8ccc-000000000001
+B=11111111-aaaa-4bbb-8ccc-000000000002
+C=11111111-aaaa-4bbb-8ccc-000000000003
+TOP=5fbaabe3-6958-40ff-92a7-860e329aab41
+
+fill() {
+	dd if=/dev/urandom of=dev/ploop0 bs=1M seek="$1" count="${2:-6}" conv=notrunc oflag=direct status=none
+}
+
+# A and B are snapshots, the disk is mounted; six MiB of data in each and in the top.
+chain() {
+	mkdir d
+	ploop -v-1 init -s 32m -t none d/root.hds
+	ploop -v-1 mount -d dev/ploop0 d
+	fill 0
+	ploop -v-1 snapshot -u "$A" d
+	fill 3
+	ploop -v-1 snapshot -u "$B" d
+	fill 6
+	before=$(sum)
+}
+
+sum() {
+	sha256sum <dev/ploop0
+}
+
+uuids() {
+	ploop snapshot-list -H -o uuid d | tr -d '{}' | xargs
+}
+
+images() {
+	ploop list --json | jq '.devices[0].images | length'
+}
+
+# merging ARGUMENTS..: in the background, so slowly that it does not end by itself; `client` is its pid.
+merging() {
+	ploop -v-1 "$@" 3>&- &
+	client=$!
+}
+
+state() {
+	ploop merge -d dev/ploop0 --status --json | jq -e "$1" >/dev/null
+}
+
+# told_at_once COMMAND..: refused with 17 and a line about the merge, and not after a minute.
+told_at_once() {
+	local start=$SECONDS
+	run "$@"
+	status_is 17
+	output_has "a merge of $PWD/d/DiskDescriptor.xml is under way, by process"
+	output_is_one_line
+	[ $((SECONDS - start)) -lt 20 ]
+}
+
+looked_at() {
+	[ "$(uuids)" = "$A $B $TOP" ]
+	ploop info --json d >/dev/null
+	ploop list >/dev/null
+	told_at_once ploop snapshot d
+	told_at_once ploop snapshot-delete -u "$B" d
+	told_at_once ploop snapshot-switch -u "$A" d
+	told_at_once ploop snapshot-merge d
+	told_at_once ploop gc d
+}
+
+@test "while a device is merged: others look, and who wants to change the disk is told at once" {
+	require jq
+	chain
+	merging snapshot-merge -A --rate 1m d
+	wait_for state '.state == "running"'
+	looked_at
+	mkdir e
+	ploop -v-1 init -s 32m -t none e/root.hds
+	ploop -v-1 mount -d dev/ploop1 e
+	ploop -v-1 umount -d dev/ploop1
+	ploop merge -d dev/ploop0 --stop
+	wait "$client" || :
+	ploop -v-1 snapshot-merge -A d
+	[ "$(uuids)" = "$TOP" ]
+	[ "$(sum)" = "$before" ]
+}
+
+@test "while images are merged: the same; the images are refused to a device" {
+	chain
+	ploop -v-1 umount -d dev/ploop0
+	merging snapshot-merge -A --rate 1m d
+	wait_for sh -c '! flock -n d/DiskDescriptor.xml.lck true || ploop snapshot-list -o temporary d | grep -q t'
+	wait_for sh -c 'ploop snapshot d 2>&1 | grep -q "is under way"'
+	looked_at
+	run ploop mount d
+	status_is 37
+	kill -9 "$client"
+	wait "$client" || :
+	ploop -v-1 mount -d dev/ploop0 d
+	[ "$(sum)" = "$before" ]
+}
+
+@test "a client that dies between the lower merges and the top: the descriptor is brought in line by the next verb" {
+	require jq
+	chain
+	merging merge -d dev/ploop0 --rate 4m
+	wait_for state '.top'
+	kill -9 "$client"
+	wait "$client" || :
+	[ "$(uuids)" = "$A $B $TOP" ]
+	run ploop snapshot-delete -u "$C" d
+	status_is 43
+	output_has "has merged, as somebody was interrupted"
+	[ "$(uuids)" = "$B $TOP" ]
+	[ "$(find d -name 'root.hds*' | wc -l)" = 2 ]
+	ploop merge -d dev/ploop0 --stop
+	ploop -v-1 merge -d dev/ploop0
+	[ "$(uuids)" = "$TOP" ]
+	[ "$(sum)" = "$before" ]
+	ploop -v-1 umount -d dev/ploop0
+	run qemu-img check -q -f parallels d/root.hds
+	status_is 0
+}
+
+@test "a client that dies: the merge of the top ends without it, and the next verb forgets what is empty" {
+	require jq
+	chain
+	merging merge -d dev/ploop0 --rate 10m
+	wait_for state '.done > 0'
+	kill -9 "$client"
+	wait "$client" || :
+	wait_for state '.state == "done"'
+	[ "$(images)" = 1 ]
+	ploop -v-1 snapshot -u "$C" d
+	[ "$(uuids)" = "$C $TOP" ]
+	[ "$(images)" = 2 ]
+	[ "$(sum)" = "$before" ]
+}
+
+@test "unmounted in the middle of a merge: it stops, and a later merge ends it" {
+	require jq
+	local status=0
+	chain
+	merging merge -d dev/ploop0 --rate 1m
+	wait_for state '.state == "running"'
+	ploop -v-1 umount -d dev/ploop0
+	wait "$client" || status=$?
+	[ "$status" -ne 0 ]
+	nothing_left
+	ploop -v-1 mount -d dev/ploop0 d
+	[ "$(sum)" = "$before" ]
+	ploop -v-1 snapshot-merge -A d
+	[ "$(sum)" = "$before" ]
+	[ "$(uuids)" = "$TOP" ]
+}
