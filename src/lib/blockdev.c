@@ -85,12 +85,18 @@ static void unescape(char *text)
 static int parse_line(char *line, struct mount_entry *ret)
 {
 	char *save, *field, *target = NULL, *source = NULL;
+	unsigned long long id = 0;
 	unsigned major = 0, minor = 0;
 	int n = 0, after = -1;
+	bool whole = false;
 
 	for (field = strtok_r(line, " ", &save); field; field = strtok_r(NULL, " ", &save), n++) {
+		if (n == 0 && sscanf(field, "%llu", &id) != 1)
+			return -EPROTO;
 		if (n == 2 && sscanf(field, "%u:%u", &major, &minor) != 2)
 			return -EPROTO;
+		if (n == 3)
+			whole = !strcmp(field, "/");
 		if (n == 4)
 			target = field;
 		if (n >= 6 && after < 0 && !strcmp(field, "-"))
@@ -102,7 +108,13 @@ static int parse_line(char *line, struct mount_entry *ret)
 		return -EPROTO;
 	unescape(target);
 	unescape(source);
-	*ret = (struct mount_entry){ makedev(major, minor), strdup(target), strdup(source) };
+	*ret = (struct mount_entry){
+		.id = id,
+		.number = makedev(major, minor),
+		.whole = whole,
+		.target = strdup(target),
+		.source = strdup(source),
+	};
 	if (ret->target && ret->source)
 		return 0;
 	free(ret->target);

@@ -22,7 +22,9 @@ bool blockdev_has(const struct blockdev *device, dev_t number);
 
 /* One line of a mountinfo file. */
 struct mount_entry {
+	uint64_t id; /* what the kernel calls the mount */
 	dev_t number;
+	bool whole; /* the root of the file system is there, not a folder of it */
 	char *target;
 	char *source;
 };
