@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/range.h"
 
 #define READ_STEP 4096u
 
@@ -242,6 +243,45 @@ void message_texts_free(char **texts, size_t n)
 	free(texts);
 }
 
+static int take_range(struct json_object *list, size_t i, uint64_t limit, struct ranges *ranges)
+{
+	struct json_object *offset = json_object_array_get_idx(list, i),
+			   *length = json_object_array_get_idx(list, i + 1);
+	uint64_t start, size;
+
+	if (!json_object_is_type(offset, json_type_int) || !json_object_is_type(length, json_type_int) ||
+	    json_object_get_int64(offset) < 0 || json_object_get_int64(length) <= 0)
+		return -EPROTO;
+	start = json_object_get_uint64(offset);
+	size = json_object_get_uint64(length);
+	if (start > limit || size > limit - start)
+		return -EPROTO;
+	return ranges_add(ranges, start, size);
+}
+
+int message_ranges(struct json_object *message, const char *key, uint64_t limit, struct ranges *ranges,
+		   struct ploop_error *err)
+{
+	struct json_object *list = NULL;
+	size_t n;
+
+	json_object_object_get_ex(message, key, &list);
+	if (!json_object_is_type(list, json_type_array))
+		return wrong(key, "is not a list", err);
+	n = json_object_array_length(list);
+	if (n % 2 || n > 2 * MESSAGE_RANGES)
+		return wrong(key, "is no list of ranges", err);
+	for (size_t i = 0; i < n; i += 2) {
+		int r = take_range(list, i, limit, ranges);
+
+		if (r == -ENOMEM)
+			return error_sys(err, r, PLOOP_EXIT_MALLOC, "message");
+		if (r < 0)
+			return wrong(key, "holds a range that cannot be", err);
+	}
+	return 0;
+}
+
 static void add(struct json_object *message, const char *key, struct json_object *value)
 {
 	if (value && json_object_object_add(message, key, value) < 0)
@@ -278,6 +318,25 @@ void message_add_texts(struct json_object *message, const char *key, const char 
 		}
 	}
 	add(message, key, list);
+}
+
+void message_add_ranges(struct json_object *message, const char *key, const struct ranges *ranges)
+{
+	struct json_object *list = json_object_new_array();
+	bool whole = list != NULL;
+
+	for (size_t i = 0; whole && i < 2 * ranges->n; i++) {
+		const struct range *range = &ranges->list[i / 2];
+		struct json_object *number = json_object_new_uint64(i % 2 ? range->length : range->offset);
+
+		whole = number && json_object_array_add(list, number) == 0;
+		if (!whole)
+			json_object_put(number);
+	}
+	if (whole)
+		add(message, key, list);
+	else
+		json_object_put(list);
 }
 
 struct json_object *message_answer(uint64_t id, struct json_object *result)

@@ -20,6 +20,7 @@
 #include <json-c/json.h>
 
 struct ploop_error;
+struct ranges;
 
 #define MESSAGE_PROTOCOL 1
 #define MESSAGE_MAX (1024u * 1024) /* 127 paths of PATH_MAX with all their escapes */
@@ -58,12 +59,17 @@ int message_bool(struct json_object *message, const char *key, bool *ret, struct
 int message_texts(struct json_object *message, const char *key, size_t max, char ***ret, size_t *ret_n,
 		  struct ploop_error *err);
 void message_texts_free(char **texts, size_t n);
+/* Stretches that end at `limit` at most, as a list of offset, length, offset, length, ... Those of the caller are added to. */
+#define MESSAGE_RANGES 16384u /* most of them in a message */
+int message_ranges(struct json_object *message, const char *key, uint64_t limit, struct ranges *ranges,
+		   struct ploop_error *err);
 
 /* Adding; without memory the member is missing, which the other side's getters notice. NULL text adds nothing. */
 void message_add_text(struct json_object *message, const char *key, const char *text);
 void message_add_number(struct json_object *message, const char *key, uint64_t number);
 void message_add_bool(struct json_object *message, const char *key, bool value);
 void message_add_texts(struct json_object *message, const char *key, const char *const *texts, size_t n);
+void message_add_ranges(struct json_object *message, const char *key, const struct ranges *ranges);
 
 /* The two shapes of an answer. `result` becomes the answer's. Both return NULL without memory. */
 struct json_object *message_answer(uint64_t id, struct json_object *result);

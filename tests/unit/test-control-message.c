@@ -12,6 +12,7 @@
 #include <ploop/ploop.h>
 
 #include "base/cleanup.h"
+#include "base/range.h"
 #include "base/fd.h"
 #include "control/message.h"
 #include "control/open.h"
@@ -134,6 +135,45 @@ static void test_getters(void **state)
 	assert_int_equal(message_texts(m, "o", 9, &texts, &count, NULL), -EPROTO);
 }
 
+static void test_ranges(void **state)
+{
+	static const char *const broken[] = {
+		"{}",
+		"{\"r\":1}",
+		"{\"r\":[1]}",
+		"{\"r\":[1,\"2\"]}",
+		"{\"r\":[-1,2]}",
+		"{\"r\":[0,0]}",
+		"{\"r\":[0,101]}",
+		"{\"r\":[100,1]}",
+		"{\"r\":[99,18446744073709551615]}",
+		"{\"r\":[18446744073709551615,1]}",
+	};
+	struct ranges sent = { 0 }, got = { 0 };
+	_message_ struct json_object *message = json_object_new_object();
+	_message_ struct json_object *none = json_object_new_object();
+	struct ploop_error err;
+
+	(void)state;
+	assert_int_equal(ranges_add(&sent, 7, 3), 0);
+	assert_int_equal(ranges_add(&sent, 0, 5), 0);
+	message_add_ranges(message, "r", &sent);
+	message_add_ranges(none, "r", &got);
+	assert_int_equal(message_ranges(none, "r", 100, &got, &err), 0);
+	assert_int_equal(got.n, 0);
+	assert_int_equal(message_ranges(message, "r", 10, &got, &err), 0);
+	assert_int_equal(got.n, 2);
+	assert_true(got.list[0].offset == 7 && got.list[0].length == 3 && got.list[1].length == 5);
+	assert_int_equal(message_ranges(message, "r", 9, &got, &err), -EPROTO);
+	for (size_t i = 0; i < ARRAY_SIZE(broken); i++) {
+		_message_ struct json_object *bad = from(broken[i]);
+
+		assert_int_equal(message_ranges(bad, "r", 100, &got, &err), -EPROTO);
+	}
+	ranges_clear(&sent);
+	ranges_clear(&got);
+}
+
 static void test_answers(void **state)
 {
 	static const char *const broken[] = {
@@ -227,6 +267,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_lines),        cmocka_unit_test(test_endless_line),
 		cmocka_unit_test(test_deep),         cmocka_unit_test(test_getters),
+		cmocka_unit_test(test_ranges),
 		cmocka_unit_test(test_answers),      cmocka_unit_test(test_open_round_trip),
 		cmocka_unit_test(test_open_refuses),
 	};
