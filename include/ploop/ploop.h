@@ -665,6 +665,26 @@ struct ploop_snapshot_merge {
  */
 PLOOP_API int ploop_snapshot_merge(const struct ploop_snapshot_merge *what, struct ploop_error *err);
 
+/* ---- Maintenance: what is being done to a device besides serving it ---- */
+
+/* One at a time, with the names of the original. */
+enum ploop_maintenance {
+	PLOOP_MAINTENANCE_OFF,
+	PLOOP_MAINTENANCE_BALLOON,  /* somebody changes the balloon */
+	PLOOP_MAINTENANCE_FBLOADED, /* what the balloon covers is being given back */
+	PLOOP_MAINTENANCE_SNAPSHOT, /* a new top is on its way */
+	PLOOP_MAINTENANCE_TRACK,    /* the disk is being copied */
+	PLOOP_MAINTENANCE_DISCARD,  /* the file system says what is free */
+	PLOOP_MAINTENANCE_MERGE,
+	PLOOP_MAINTENANCE_GROW,
+	PLOOP_MAINTENANCE_RELOC,    /* images are being made shorter */
+};
+
+PLOOP_API int ploop_maintenance(const struct ploop_which *which, enum ploop_maintenance *ret, struct ploop_error *err);
+
+/* "OFF", "BALLOON", ... */
+PLOOP_API const char *ploop_maintenance_name(enum ploop_maintenance state);
+
 #ifdef __cplusplus
 }
 #endif

@@ -198,22 +198,6 @@ static int check_extensions(struct daemon *daemon, struct ploop_error *err)
 	return 0;
 }
 
-static int check_idle(const struct daemon *daemon, struct ploop_error *err)
-{
-	const struct merge_job *job = &daemon->merge;
-
-	if (daemon->phase != DAEMON_SERVING)
-		return error_set(err, -EBUSY, PLOOP_EXIT_BUSY, "%s is being stopped", daemon->name);
-	if (daemon->pusher)
-		return error_set(err, -EBUSY, PLOOP_EXIT_BUSY, "%s is getting another top; try again", daemon->name);
-	if (merge_active(daemon))
-		return error_set(err, -EBUSY, PLOOP_EXIT_BUSY,
-				 "levels %u..%u of %s are being merged already; see `ploop "
-				 "merge -d %s --status`",
-				 job->low, job->high, daemon->name, daemon->name);
-	return 0;
-}
-
 static int take_arguments(struct daemon *daemon, struct json_object *arguments, struct ploop_error *err)
 {
 	struct merge_job *job = &daemon->merge;
@@ -257,7 +241,7 @@ void daemon_merge(struct daemon *daemon, struct server_peer *peer, struct json_o
 	struct merge_job *job = &daemon->merge;
 	struct ploop_error err;
 	unsigned from, until;
-	int r = check_idle(daemon, &err);
+	int r = maintenance_check(daemon, &err);
 
 	if (r < 0) {
 		server_refuse(peer, &err);

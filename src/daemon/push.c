@@ -86,15 +86,9 @@ static int check(struct daemon *daemon, struct json_object *arguments, const cha
 		return r;
 	if (**ret_image != '/')
 		return error_set(err, -EPROTO, PLOOP_EXIT_PROTOCOL, "bad message: \"image\" is not an absolute path");
-	if (daemon->phase != DAEMON_SERVING)
-		return error_set(err, -EBUSY, PLOOP_EXIT_BUSY, "%s is being stopped", daemon->name);
-	if (daemon->pusher)
-		return error_set(err, -EBUSY, PLOOP_EXIT_BUSY, "%s is getting another top already", daemon->name);
-	if (merge_active(daemon))
-		return error_set(err, -EBUSY, PLOOP_EXIT_BUSY,
-				 "levels %u..%u of %s are being merged; see `ploop merge -d %s "
-				 "--status`",
-				 daemon->merge.low, daemon->merge.high, daemon->name, daemon->name);
+	r = maintenance_check(daemon, err);
+	if (r < 0)
+		return r;
 	if (strcmp(top, top_of(daemon)))
 		return error_set(err, -ESTALE, PLOOP_EXIT_BUSY, "the top of %s is %s now", daemon->name,
 				 top_of(daemon));

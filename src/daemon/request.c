@@ -118,6 +118,10 @@ static const struct {
 	const char *verb;
 	void (*run)(struct daemon *daemon, struct server_peer *peer, struct json_object *arguments);
 } requests[] = {
+	{ "balloon", daemon_balloon },
+	{ "balloon-count", daemon_balloon_count },
+	{ "balloon-release", daemon_balloon_release },
+	{ "maintenance", daemon_maintenance },
 	{ "merge", daemon_merge },
 	{ "merge-pause", daemon_merge_pause },
 	{ "merge-status", daemon_merge_status },

@@ -55,10 +55,14 @@ struct server_peer {
 	uint64_t id;
 	char *out;
 	size_t out_length, out_done;
+	void (*gone)(void *data);
+	void *gone_data;
 };
 
 static void peer_free(struct server_peer *peer)
 {
+	if (peer->gone)
+		peer->gone(peer->gone_data);
 	list_remove(&peer->node);
 	peer->server->npeers--;
 	if (peer->watch.armed)
@@ -133,6 +137,12 @@ static void peer_send(struct server_peer *peer, struct json_object *answer)
 	}
 	peer->out_done = 0;
 	peer_flush(peer);
+}
+
+void server_watch_peer(struct server_peer *peer, void (*gone)(void *data), void *data)
+{
+	peer->gone = gone;
+	peer->gone_data = data;
 }
 
 void server_answer(struct server_peer *peer, struct json_object *result)

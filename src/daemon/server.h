@@ -28,6 +28,12 @@ void server_shut(struct server *server);
 /* NULL is accepted. */
 void server_free(struct server *server);
 
+/*
+ * Calls gone(data) once, when the client has gone away for whatever reason; of a request that is being handled, after its answer.
+ * One for each client; NULL takes it back.
+ */
+void server_watch_peer(struct server_peer *peer, void (*gone)(void *data), void *data);
+
 /* `result` (may be NULL) is used up. */
 void server_answer(struct server_peer *peer, struct json_object *result);
 void server_refuse(struct server_peer *peer, const struct ploop_error *error);

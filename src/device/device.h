@@ -203,6 +203,9 @@ struct device_place {
 };
 struct device_place device_lookup(const struct device *device, uint32_t v);
 
+/* Whether a discard of virtual cluster v, all of it, gives a cluster of the top's file back. */
+bool device_releasable(const struct device *device, uint32_t v);
+
 /* Clusters of the top's file: in use by the index, free inside the file, and in all. */
 struct device_usage {
 	uint64_t mapped; /* virtual clusters mapped anywhere */

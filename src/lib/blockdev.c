@@ -81,10 +81,17 @@ static void unescape(char *text)
 	*to = '\0';
 }
 
+static void clear_entry(struct mount_entry *entry)
+{
+	free(entry->target);
+	free(entry->type);
+	free(entry->source);
+}
+
 /* 36 35 98:0 /root /target rw,noatime master:1 - ext4 /dev/source rw */
 static int parse_line(char *line, struct mount_entry *ret)
 {
-	char *save, *field, *target = NULL, *source = NULL;
+	char *save, *field, *target = NULL, *type = NULL, *source = NULL;
 	unsigned long long id = 0;
 	unsigned major = 0, minor = 0;
 	int n = 0, after = -1;
@@ -101,6 +108,8 @@ static int parse_line(char *line, struct mount_entry *ret)
 			target = field;
 		if (n >= 6 && after < 0 && !strcmp(field, "-"))
 			after = n;
+		if (after >= 0 && n == after + 1)
+			type = field;
 		if (after >= 0 && n == after + 2)
 			source = field;
 	}
@@ -113,12 +122,12 @@ static int parse_line(char *line, struct mount_entry *ret)
 		.number = makedev(major, minor),
 		.whole = whole,
 		.target = strdup(target),
+		.type = strdup(type),
 		.source = strdup(source),
 	};
-	if (ret->target && ret->source)
+	if (ret->target && ret->type && ret->source)
 		return 0;
-	free(ret->target);
-	free(ret->source);
+	clear_entry(ret);
 	return -ENOMEM;
 }
 
@@ -157,10 +166,8 @@ int mounts_read(const char *pid, struct mount_table *ret)
 
 void mounts_clear(struct mount_table *table)
 {
-	for (size_t i = 0; i < table->n; i++) {
-		free(table->entries[i].target);
-		free(table->entries[i].source);
-	}
+	for (size_t i = 0; i < table->n; i++)
+		clear_entry(&table->entries[i]);
 	free(table->entries);
 	*table = (struct mount_table){ 0 };
 }

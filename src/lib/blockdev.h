@@ -26,6 +26,7 @@ struct mount_entry {
 	dev_t number;
 	bool whole; /* the root of the file system is there, not a folder of it */
 	char *target;
+	char *type; /* of the file system */
 	char *source;
 };
 

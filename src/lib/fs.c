@@ -31,8 +31,7 @@ static void cleanup_context(struct libmnt_context **context)
 }
 #define _context_ __attribute__((cleanup(cleanup_context)))
 
-/* What the file system at `path` is; "" when there is none that blkid knows. */
-static int probe(const char *path, char type[32], struct ploop_error *err)
+int fs_probe(const char *path, char type[FS_TYPE], struct ploop_error *err)
 {
 	blkid_probe blkid = blkid_new_probe_from_filename(path);
 	const char *value = "";
@@ -44,7 +43,7 @@ static int probe(const char *path, char type[32], struct ploop_error *err)
 	blkid_probe_set_superblocks_flags(blkid, BLKID_SUBLKS_TYPE);
 	if (blkid_do_safeprobe(blkid) == 0)
 		(void)blkid_probe_lookup_value(blkid, "TYPE", &value, NULL);
-	snprintf(type, 32, "%s", value);
+	snprintf(type, FS_TYPE, "%s", value);
 	blkid_free_probe(blkid);
 	return r;
 }
@@ -53,10 +52,10 @@ int fs_check(const char *path, int *ret_status, struct ploop_error *err)
 {
 	const char *argv[] = { "e2fsck", "-p", path, NULL };
 	struct child_request request = { .argv = argv, .fd = -1, .level = LOG_LEVEL_RESULT };
-	char type[32], last[256];
+	char type[FS_TYPE], last[256];
 	int r, status;
 
-	r = probe(path, type, err);
+	r = fs_probe(path, type, err);
 	if (r < 0)
 		return r;
 	*ret_status = 0;
@@ -145,13 +144,13 @@ int fs_mount(const struct fs_mount *what, struct ploop_error *err)
 {
 	_free_ char *options = clean_options(what->options);
 	const char *type = what->type;
-	char probed[32];
+	char probed[FS_TYPE];
 	int r;
 
 	if (!options)
 		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s", what->path);
 	if (!type) {
-		r = probe(what->path, probed, err);
+		r = fs_probe(what->path, probed, err);
 		if (r < 0)
 			return r;
 		if (!*probed)

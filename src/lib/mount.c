@@ -16,6 +16,7 @@
 #include "lib/dead.h"
 #include "lib/device-find.h"
 #include "lib/fs.h"
+#include "lib/mount.h"
 #include "lib/ploopd.h"
 
 /* An absolute path, also for a file that is not there: whoever opens it says so. */
@@ -172,27 +173,36 @@ static int finish(const struct ploop_mount *what, const char *target, const stru
 	return r;
 }
 
+int mount_start(const struct ploop_mount *what, struct device_state *ret, int *ret_connection, struct ploop_error *err)
+{
+	struct open_request request = { 0 };
+	int r;
+
+	r = fill_request(what, &request, err);
+	if (r == 0)
+		r = check_used(&request, err);
+	if (r == 0)
+		r = spawn_daemon(&request, ret, ret_connection, err);
+	open_request_clear(&request);
+	return r;
+}
+
 int ploop_mount(const struct ploop_mount *what, struct ploop_mounted *ret, struct ploop_error *err)
 {
 	struct ploop_mounted mounted = { .fsck_status = 0 };
 	_close_ int connection = -EBADF;
-	struct open_request request = { 0 };
 	struct device_state state = { 0 };
 	char target[PATH_MAX] = "";
-	int r;
+	int r = 0;
 
-	r = fill_request(what, &request, err);
-	if (r == 0 && what->target)
+	if (what->target)
 		r = check_target(what->target, target, err);
 	if (r == 0)
-		r = check_used(&request, err);
-	if (r == 0)
-		r = spawn_daemon(&request, &state, &connection, err);
+		r = mount_start(what, &state, &connection, err);
 	if (r == 0)
 		r = finish(what, target, &state, connection, &mounted, err);
 	if (r == 0 && ret)
 		*ret = mounted;
 	state_clear(&state);
-	open_request_clear(&request);
 	return r;
 }
