@@ -29,13 +29,14 @@ bool alloc_claim(struct alloc *alloc, uint32_t cluster)
 	return !bitmap_set(&alloc->used, cluster);
 }
 
-uint32_t alloc_take(struct alloc *alloc, uint32_t count, uint32_t *ret)
+uint32_t alloc_take_below(struct alloc *alloc, uint32_t count, uint64_t end, uint32_t *ret)
 {
 	uint64_t at = bitmap_next_clear(&alloc->used, alloc->lowest_free);
 	uint32_t n;
 
 	alloc->lowest_free = at;
-	for (n = 0; n < count && at + n < alloc->limit && !bitmap_test(&alloc->used, at + n); n++)
+	end = min_u64(end, alloc->limit);
+	for (n = 0; n < count && at + n < end && !bitmap_test(&alloc->used, at + n); n++)
 		bitmap_set(&alloc->used, at + n);
 	if (n) {
 		*ret = (uint32_t)at;
@@ -44,10 +45,15 @@ uint32_t alloc_take(struct alloc *alloc, uint32_t count, uint32_t *ret)
 	return n;
 }
 
+uint32_t alloc_take(struct alloc *alloc, uint32_t count, uint32_t *ret)
+{
+	return alloc_take_below(alloc, count, alloc->limit, ret);
+}
+
 static void alloc_release(struct alloc *alloc, uint64_t cluster)
 {
 	bitmap_clear(&alloc->used, cluster);
-	alloc->lowest_free = min_u64(alloc->lowest_free, cluster);
+	alloc->lowest_free = max_u64(alloc->first, min_u64(alloc->lowest_free, cluster));
 }
 
 /* What was written there counts as old data from now on. */
@@ -120,4 +126,63 @@ uint64_t alloc_end(const struct alloc *alloc)
 	uint64_t last = bitmap_last_set(&alloc->used, alloc->limit);
 
 	return last == UINT64_MAX || last < alloc->first ? alloc->first : last + 1;
+}
+
+int alloc_grow(struct alloc *alloc, uint64_t limit)
+{
+	if (bitmap_grow(&alloc->used, limit) || bitmap_grow(&alloc->clean, limit) ||
+	    bitmap_grow(&alloc->freed, limit) || bitmap_grow(&alloc->retiring, limit))
+		return -ENOMEM;
+	alloc->limit = max_u64(alloc->limit, limit);
+	return 0;
+}
+
+void alloc_set_first(struct alloc *alloc, uint32_t first)
+{
+	alloc->lowest_free = first > alloc->first ? max_u64(first, alloc->lowest_free) : first;
+	alloc->first = first;
+}
+
+static bool alloc_waits(const struct alloc *alloc, uint64_t cluster)
+{
+	return bitmap_test(&alloc->freed, cluster) || bitmap_test(&alloc->retiring, cluster);
+}
+
+bool alloc_named(const struct alloc *alloc, uint64_t from, uint64_t end)
+{
+	end = min_u64(end, alloc->limit);
+	for (uint64_t k = bitmap_next_set(&alloc->used, from); k < end; k = bitmap_next_set(&alloc->used, k + 1))
+		if (!alloc_waits(alloc, k))
+			return true;
+	return false;
+}
+
+uint64_t alloc_count(const struct alloc *alloc)
+{
+	return alloc->used.set - alloc->freed.set - alloc->retiring.set;
+}
+
+uint32_t alloc_take_stale(struct alloc *alloc, uint64_t from, uint32_t count, uint32_t *ret)
+{
+	uint64_t end = alloc_end(alloc), at = bitmap_next_clear(&alloc->used, max_u64(from, alloc->first));
+	uint32_t n = 0;
+
+	while (at < end && !alloc_stale(alloc, (uint32_t)at, 1))
+		at = bitmap_next_clear(&alloc->used, at + 1);
+	while (n < count && at + n < end && !bitmap_test(&alloc->used, at + n) &&
+	       alloc_stale(alloc, (uint32_t)at + n, 1))
+		bitmap_set(&alloc->used, at + n++);
+	*ret = (uint32_t)at;
+	return n;
+}
+
+void alloc_return(struct alloc *alloc, uint32_t cluster, uint32_t count, bool clean)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		if (clean)
+			bitmap_set(&alloc->clean, cluster + i);
+		else
+			alloc_soil(alloc, cluster + i);
+		alloc_release(alloc, cluster + i);
+	}
 }

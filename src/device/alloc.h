@@ -40,6 +40,9 @@ bool alloc_claim(struct alloc *alloc, uint32_t cluster);
 /* Chooses up to `count` free clusters in a row. Returns how many (0: none left) and the first in *ret. They are used now. */
 uint32_t alloc_take(struct alloc *alloc, uint32_t count, uint32_t *ret);
 
+/* The same, but only below `end`. */
+uint32_t alloc_take_below(struct alloc *alloc, uint32_t count, uint64_t end, uint32_t *ret);
+
 /* Gives clusters back that no index entry, on disk or in the map, ever named. They may hold data. */
 void alloc_untake(struct alloc *alloc, uint32_t cluster, uint32_t count);
 
@@ -53,7 +56,21 @@ void alloc_commit_done(struct alloc *alloc);
 bool alloc_stale(const struct alloc *alloc, uint32_t cluster, uint32_t count);
 void alloc_cleaned(struct alloc *alloc, uint32_t cluster, uint32_t count);
 
+/* Takes up to `count` free clusters in a row that may hold old data, from `from` on and before the last used one. Returns how many;
+ * and: gives them back, clean or not. */
+uint32_t alloc_take_stale(struct alloc *alloc, uint64_t from, uint32_t count, uint32_t *ret);
+void alloc_return(struct alloc *alloc, uint32_t cluster, uint32_t count, bool clean);
+
 /* One past the last used cluster: what the file must at least hold. */
 uint64_t alloc_end(const struct alloc *alloc);
+
+/* Makes room for clusters up to `limit`. 0 or -ENOMEM. */
+int alloc_grow(struct alloc *alloc, uint64_t limit);
+/* Only clusters from `first` on are given out from now on. Those below that are in use stay so until they are freed. */
+void alloc_set_first(struct alloc *alloc, uint32_t first);
+/* Whether entries name clusters from..end-1, those apart that wait for a commit only. */
+bool alloc_named(const struct alloc *alloc, uint64_t from, uint64_t end);
+/* How many clusters are in use; those that wait for a commit are not. */
+uint64_t alloc_count(const struct alloc *alloc);
 
 #endif

@@ -8,14 +8,7 @@
 #include "base/checked.h"
 #include "device/internal.h"
 
-#define COPY_CHUNK (UINT64_C(1) << 20)
-
 static void copy_read(struct copy *copy);
-
-uint32_t copy_buffer_size(const struct device *device)
-{
-	return (uint32_t)min_u64(device->cluster, COPY_CHUNK);
-}
 
 static void copy_io(struct copy *copy, enum io_kind kind, const struct delta *delta, uint32_t cluster)
 {
@@ -38,11 +31,16 @@ static void copy_next(struct copy *copy)
 		copy->done(copy, 0);
 }
 
+static bool copy_waits(struct copy *copy, int result)
+{
+	return !copy->impatient && stall_op(copy->device, &copy->op, result);
+}
+
 static void copy_written(struct io_op *op, int result)
 {
 	struct copy *copy = container_of(op, struct copy, op);
 
-	if (stall_op(copy->device, op, result))
+	if (copy_waits(copy, result))
 		return;
 	device_written(copy->device);
 	if (result)
@@ -79,7 +77,7 @@ static void copy_was_read(struct io_op *op, int result)
 
 static void copy_read(struct copy *copy)
 {
-	copy->chunk_end = min_u64(copy->chunk + copy_buffer_size(copy->device), copy->length);
+	copy->chunk_end = min_u64(copy->chunk + copy->buffer_size, copy->length);
 	copy->op.done = copy_was_read;
 	copy_io(copy, IO_READ, copy->from, copy->from_cluster);
 }
@@ -88,7 +86,7 @@ static void copy_cloned(struct io_op *op, int result)
 {
 	struct copy *copy = container_of(op, struct copy, op);
 
-	if (stall_op(copy->device, op, result))
+	if (copy_waits(copy, result))
 		return;
 	device_written(copy->device);
 	if (!result) {
@@ -109,7 +107,7 @@ void copy_start(struct copy *copy)
 
 	copy->chunk = 0;
 	copy->stored = false;
-	if (copy->length != copy->to->geometry.cluster || !delta_can_clone(copy->to, copy->from)) {
+	if (copy->length % copy->to->geometry.cluster || !delta_can_clone(copy->to, copy->from)) {
 		copy_read(copy);
 		return;
 	}

@@ -186,6 +186,39 @@ void device_merge_pause(struct device *device, bool paused);
 /* Bytes to be moved, as far as is known, and moved so far. False: no merge. */
 bool device_merge_progress(const struct device *device, uint64_t *ret_total, uint64_t *ret_done);
 
+/*
+ * Changes the size of the device, and of the top: to a multiple of 512, and of a cluster unless the top is raw. done() is called
+ * when that is durable, or failed and changed nothing; the order of writes is in resize.c. May block for a moment. One long
+ * work at a time; -EBUSY otherwise.
+ * Larger: while requests go on. Those below keep their size: what lies beyond their end reads as zeros. Requests reach beyond the
+ * old end when done() was called.
+ * Smaller: nobody may use the device, and what is beyond the new end is gone. -EINVAL when a level below the top is larger.
+ */
+int device_resize(struct device *device, uint64_t size, void (*done)(void *data, int result), void *data,
+		  struct ploop_error *err);
+
+struct device_compact_config {
+	unsigned level;          /* whose file becomes shorter */
+	struct io_file *file;    /* of a level below the top: open for writing; takes the place of the one the device has */
+	uint64_t target;         /* bytes: enough when the file is no longer than this; 0: as short as it goes */
+	uint64_t bytes_a_second; /* of data moved; 0: as fast as it goes, but half of the time when there are requests */
+	/* It is over. -ECANCELED: stopped. Whatever the result, what was moved is moved, and the file is as short as that allows. */
+	void (*done)(void *data, int result);
+	void *data;
+};
+
+/*
+ * Moves clusters from the end of a file into free ones and cuts the file, batch by batch, while requests go on; then gives back
+ * the blocks of free clusters that are left inside. One long work at a time; -EBUSY otherwise. -ENOSPC when the host has no room
+ * for a copy of a batch.
+ */
+int device_compact(struct device *device, const struct device_compact_config *config, struct ploop_error *err);
+
+/* As those of a merge. */
+void device_compact_stop(struct device *device);
+void device_compact_pause(struct device *device, bool paused);
+bool device_compact_progress(const struct device *device, uint64_t *ret_total, uint64_t *ret_done);
+
 /* Tries requests that wait for space at once. */
 void device_resume(struct device *device);
 

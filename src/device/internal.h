@@ -12,7 +12,10 @@
  *	push.c     a new top: snapshots
  *	merge.c    levels merged into a lower one; merge-start.c is how that begins, merge-copy.c copies the data, merge-turn.c
  *	           turns the map
- *	copy.c     one cluster from one delta to another
+ *	copy.c     clusters from one delta to another
+ *	relocate.c clusters to other places in their file
+ *	resize.c   another size
+ *	compact.c  a shorter file
  *	load.c     reading the indexes at open
  *	map.c      the merged map; alloc.c: the free clusters of a delta
  *	writer.c   the in-use mark, and all that belongs to the delta that is written to
@@ -54,6 +57,7 @@ struct device {
 
 	struct device_job *job;     /* long work that is under way */
 	struct device_merge *merge; /* the same, when it is a merge */
+	struct device_compact *compact;
 	struct list gate;           /* requests that wait until it opens */
 	bool gated;
 	uint64_t gated_at; /* ns on the loop's clock */

@@ -33,6 +33,37 @@ void map_fini(struct map *map)
 	*map = (struct map){ 0 };
 }
 
+/* Moves the array of the map at *array. */
+static bool map_stretch(void **array, size_t old, size_t bytes)
+{
+	void *memory = mremap(*array, old, bytes, MREMAP_MAYMOVE);
+
+	if (memory == MAP_FAILED)
+		return false;
+	*array = memory;
+	return true;
+}
+
+int map_grow(struct map *map, uint32_t count)
+{
+	size_t old = map->count, new = count;
+	void *cluster = map->cluster, *level = map->level;
+
+	if (count <= map->count)
+		return 0;
+	if (bitmap_grow(&map->below, count) ||
+	    !map_stretch(&cluster, old * sizeof(uint32_t) + 1, new * sizeof(uint32_t) + 1))
+		return -ENOMEM;
+	map->cluster = cluster;
+	if (!map_stretch(&level, old + 1, new + 1)) {
+		map->cluster = mremap(cluster, new * sizeof(uint32_t) + 1, old * sizeof(uint32_t) + 1, 0);
+		return -ENOMEM;
+	}
+	map->level = level;
+	map->count = count;
+	return 0;
+}
+
 uint32_t map_run(const struct map *map, uint32_t v, uint32_t max)
 {
 	uint32_t cluster = map->cluster[v];

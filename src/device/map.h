@@ -21,6 +21,8 @@ struct map {
 
 int map_init(struct map *map, uint32_t count);
 void map_fini(struct map *map);
+/* Makes room for `count` clusters; the new ones are mapped nowhere. Never shrinks. 0 or -ENOMEM, and then it is as it was. */
+int map_grow(struct map *map, uint32_t count);
 
 /* `level` maps v from now on, over whatever did before. Levels are added from the base up. */
 static inline void map_cover(struct map *map, uint32_t v, unsigned level, uint32_t cluster)

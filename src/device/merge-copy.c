@@ -106,6 +106,7 @@ void merge_copy_init(struct device_merge *merge)
 		slot->merge = merge;
 		slot->copy.device = merge->device;
 		slot->copy.done = merge_copied;
-		slot->copy.buffer = (char *)merge->buffers + (size_t)i * copy_buffer_size(merge->device);
+		slot->copy.buffer_size = merge_buffer_size(merge->device);
+		slot->copy.buffer = (char *)merge->buffers + (size_t)i * slot->copy.buffer_size;
 	}
 }

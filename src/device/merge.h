@@ -60,6 +60,12 @@ struct device_merge {
 	void *data;
 };
 
+/* Bytes of the buffer of each copy. */
+static inline uint32_t merge_buffer_size(const struct device *device)
+{
+	return device->cluster < COPY_CHUNK ? device->cluster : COPY_CHUNK;
+}
+
 /* Makes a merge ready to run: its loop callbacks and copies. Needs merge->device and merge->buffers. */
 void merge_init(struct device_merge *merge);
 /* Begins with the first batch. */

@@ -171,6 +171,13 @@ void writer_set_entry(struct writer *writer, uint32_t v, uint32_t cluster)
 	commit_dirty(&writer->commit, v);
 }
 
+void writer_set_geometry(struct writer *writer, const struct geometry *geometry)
+{
+	writer->delta->geometry = *geometry;
+	writer->delta->format->build(&writer->delta->geometry, writer->commit.head);
+	commit_dirty(&writer->commit, 0);
+}
+
 int writer_start(struct writer *writer, struct ploop_error *err)
 {
 	uint64_t extension;

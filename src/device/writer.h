@@ -44,6 +44,9 @@ uint32_t writer_entry(const struct writer *writer, uint32_t v);
 /* The delta maps v to this cluster from now on; 0: no more. The merged map is the caller's affair. */
 void writer_set_entry(struct writer *writer, uint32_t v, uint32_t cluster);
 
+/* Another header: it is written by the next commit, at once with what else is dirty. */
+void writer_set_geometry(struct writer *writer, const struct geometry *geometry);
+
 /* Before the first and after the last write; the order is in writer.c. Both block. */
 int writer_start(struct writer *writer, struct ploop_error *err);
 int writer_finish(struct writer *writer);

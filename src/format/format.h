@@ -73,6 +73,10 @@ struct format {
 	/* Computes the geometry of a new, empty image. Refuses sizes and clusters that are not legal, with 38 as the status. */
 	int (*plan)(const struct format_params *params, struct geometry *ret, struct ploop_error *err);
 
+	/* Computes the geometry of the same image for a disk of `size` bytes: larger, or smaller. `first` says where data may lie
+	 * then. Refuses as plan() does. */
+	int (*resize)(const struct geometry *g, uint64_t size, struct geometry *ret, struct ploop_error *err);
+
 	/* Writes the header (the first geometry.index bytes) into `head`. State, flags and extension as in `g`. */
 	void (*build)(const struct geometry *g, void *head);
 

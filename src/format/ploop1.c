@@ -264,6 +264,26 @@ static int ploop1_plan(const struct format_params *params, struct geometry *ret,
 	return 0;
 }
 
+/* File clusters keep their numbers and places: only where the first of them may lie moves. */
+static int ploop1_resize(const struct geometry *g, uint64_t size, struct geometry *ret, struct ploop_error *err)
+{
+	const struct format_params params = { .version = g->version, .size = size, .cluster = g->cluster };
+	struct geometry plan;
+	uint64_t end;
+	int r = ploop1_plan(&params, &plan, err);
+
+	if (r)
+		return r;
+	end = round_up(g->index + 4 * (uint64_t)plan.clusters, FORMAT_PAGE);
+	*ret = *g;
+	ret->size = size;
+	ret->clusters = plan.clusters;
+	ret->heads = plan.heads;
+	ret->cylinders = plan.cylinders;
+	ret->first = (uint32_t)div_round_up((uint64_t)((int64_t)end - g->base), g->cluster);
+	return 0;
+}
+
 static uint32_t stored_state(const struct geometry *g)
 {
 	if (g->state == FORMAT_IN_USE)
@@ -335,6 +355,7 @@ const struct format format_ploop1 = {
 	.has_index = true,
 	.parse = ploop1_parse,
 	.plan = ploop1_plan,
+	.resize = ploop1_resize,
 	.build = ploop1_build,
 	.decode = ploop1_decode,
 	.encode = ploop1_encode,

@@ -62,6 +62,11 @@ static int raw_plan(const struct format_params *params, struct geometry *ret, st
 	return raw_geometry(params->size, params->cluster, ret, err);
 }
 
+static int raw_resize(const struct geometry *g, uint64_t size, struct geometry *ret, struct ploop_error *err)
+{
+	return raw_plan(&(struct format_params){ .size = size, .cluster = g->cluster }, ret, err);
+}
+
 static void raw_build(const struct geometry *g, void *head)
 {
 	(void)g;
@@ -93,6 +98,7 @@ const struct format format_raw = {
 	.has_index = false,
 	.parse = raw_parse,
 	.plan = raw_plan,
+	.resize = raw_resize,
 	.build = raw_build,
 	.decode = raw_decode,
 	.encode = raw_encode,

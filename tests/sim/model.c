@@ -21,7 +21,7 @@
 struct campaign {
 	uint64_t seed, worlds, ops, cuts, seconds;
 	bool expect_finding, verbose;
-	uint64_t done_worlds, done_ops, done_cuts, done_pushes, done_merges;
+	uint64_t done_worlds, done_ops, done_cuts, done_pushes, done_merges, done_resizes, done_compactions;
 	struct timespec start;
 };
 
@@ -33,6 +33,8 @@ struct session {
 	bool cut_at_end;
 	bool push; /* snapshots are made */
 	bool merge;
+	bool grow, compact; /* while there are requests */
+	bool shrink;        /* before it is closed */
 	bool chain;
 	unsigned left; /* requests in flight when the device is closed */
 	bool fail;
@@ -56,6 +58,9 @@ static struct session draw_session(struct world *world)
 	session.cut_at_end = prng_one_in(prng, 6);
 	session.push = prng_one_in(prng, 3);
 	session.merge = prng_one_in(prng, 3);
+	session.grow = prng_one_in(prng, 4);
+	session.compact = prng_one_in(prng, 4);
+	session.shrink = prng_one_in(prng, 6);
 	session.chain = prng_one_in(prng, 3);
 	session.left = prng_one_in(prng, 3) ? (unsigned)prng_below(prng, 8) : 0;
 	session.fail = prng_one_in(prng, 5);
@@ -95,6 +100,10 @@ static void happen(struct world *world, const struct session *session)
 		world_push(world);
 	if (session->merge && prng_one_in(&world->prng, 100))
 		world_merge(world);
+	if (session->grow && prng_one_in(&world->prng, 100))
+		world_grow(world);
+	if (session->compact && prng_one_in(&world->prng, 80))
+		world_compact(world);
 	/* Idle for some seconds: what was dirty is written without being asked. */
 	if (!world->busy && prng_one_in(prng, 8))
 		loop_turn(sim_loop(world->sim), UINT64_C(6000000000));
@@ -131,6 +140,8 @@ static void run_open(struct world *world, const struct session *session)
 		sim_cut_after(world->sim, session->cut_after);
 	world->may_fail |= session->full && session->on_full == DEVICE_FULL_ERROR;
 	run_requests(world, session);
+	if (!sim_is_cut(world->sim) && session->shrink)
+		world_shrink(world);
 	if (!sim_is_cut(world->sim) && prng_one_in(&world->prng, 4))
 		world_read_all(world, false);
 	if (!sim_is_cut(world->sim))
@@ -332,8 +343,9 @@ static void report(const struct campaign *c)
 	double seconds = seconds_since(&c->start);
 
 	printf("%" PRIu64 " operations, %" PRIu64 " power cuts, %" PRIu64 " snapshots, %" PRIu64 " merges, %" PRIu64
-	       " worlds in %.1f s: ",
-	       c->done_ops, c->done_cuts, c->done_pushes, c->done_merges, c->done_worlds, seconds);
+	       " sizes, %" PRIu64 " compactions, %" PRIu64 " worlds in %.1f s: ",
+	       c->done_ops, c->done_cuts, c->done_pushes, c->done_merges, c->done_resizes, c->done_compactions,
+	       c->done_worlds, seconds);
 	printf("%.0f operations and %.0f cuts a minute\n", (double)c->done_ops / seconds * 60,
 	       (double)c->done_cuts / seconds * 60);
 }
@@ -355,6 +367,8 @@ int main(int argc, char **argv)
 		c.done_cuts += world.cuts;
 		c.done_pushes += world.pushes;
 		c.done_merges += world.merges;
+		c.done_resizes += world.resizes;
+		c.done_compactions += world.compactions;
 		if (!good) {
 			printf("FINDING: %s\nrepeat with: --seed %" PRIu64 " --worlds 1 -v\n", world.finding,
 			       world.seed);

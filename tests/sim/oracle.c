@@ -53,6 +53,19 @@ void oracle_fini(struct oracle *oracle)
 	oracle->versions = NULL;
 }
 
+void oracle_resize(struct oracle *oracle, uint64_t sectors)
+{
+	struct oracle_version **versions = sim_alloc(sectors * sizeof(*versions));
+
+	for (uint64_t s = sectors; s < oracle->sectors; s++)
+		while (oracle->versions[s])
+			drop(&oracle->versions[s]);
+	memcpy(versions, oracle->versions, min_u64(sectors, oracle->sectors) * sizeof(*versions));
+	free(oracle->versions);
+	oracle->versions = versions;
+	oracle->sectors = sectors;
+}
+
 uint64_t oracle_new_id(struct oracle *oracle)
 {
 	return oracle->next_id++;

@@ -50,6 +50,10 @@ struct oracle_read {
 void oracle_init(struct oracle *oracle, uint64_t sectors);
 void oracle_fini(struct oracle *oracle);
 
+/* The disk has another size. What is beyond a smaller one is forgotten, and reads as zeros should it come back. Nothing may be in
+ * flight there. */
+void oracle_resize(struct oracle *oracle, uint64_t sectors);
+
 /* Bytes that tell which write wrote which sector. Id 0 is all zeros. */
 void oracle_fill(uint64_t id, uint64_t sector, uint64_t count, void *buffer);
 uint64_t oracle_new_id(struct oracle *oracle);

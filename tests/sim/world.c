@@ -255,6 +255,13 @@ void world_wait(struct world *world)
 	}
 }
 
+void world_wait_for_work(struct world *world)
+{
+	for (uint64_t turns = 0; world_works(world) && !sim_is_cut(world->sim); turns++)
+		if (turns > PATIENCE || (loop_turn(sim_loop(world->sim), UINT64_MAX) && world_works(world)))
+			world_fail(world, "long work does not end");
+}
+
 /* A new top that is not wanted, or that the power cut took. */
 static void drop_top(struct world *world)
 {
@@ -303,14 +310,15 @@ void world_push(struct world *world)
 	struct ploop_error err = { 0 };
 	int r;
 
-	if (world->pushing || world->merging || world->read_only || world->disk.nlevels == DISK_LEVELS)
+	if (world_works(world) || world->read_only || world->disk.nlevels == DISK_LEVELS)
 		return;
 	r = disk_new_top(&world->disk, world->sim, &world->prng, delta);
 	if (r)
 		snprintf(err.text, sizeof(err.text), "%s", world->disk.text);
 	else
 		r = device_push(world->device, delta, on_pushed, world, &err);
-	if (r && !push_may_fail(world, r))
+	/* A merge that was stopped half-way is no finding. */
+	if (r && r != -EBUSY && !push_may_fail(world, r))
 		world_fail(world, "a snapshot cannot begin: %s", err.text);
 	if (r)
 		drop_top(world);
@@ -378,7 +386,7 @@ void world_merge(struct world *world)
 		device_merge_stop(world->device);
 		return;
 	}
-	if (world->pushing || world->read_only || world->disk.nlevels < 2)
+	if (world_works(world) || world->read_only || world->disk.nlevels < 2)
 		return;
 	world->merge_low = config.low = (unsigned)prng_below(prng, world->disk.nlevels - 1);
 	world->merge_high = config.high =
@@ -474,8 +482,8 @@ static void close_device(struct world *world)
 			world_fail(world, "device_close() waits for nothing");
 	}
 	world->device = NULL;
-	if (world->pushing && !sim_is_cut(world->sim))
-		world_fail(world, "closed while a new top was on its way");
+	if (world_works(world) && !sim_is_cut(world->sim))
+		world_fail(world, "closed while long work was under way");
 	disk_close(&world->disk, world->levels);
 }
 
@@ -531,7 +539,7 @@ bool world_read_all(struct world *world, bool settling)
 
 void world_recover(struct world *world)
 {
-	bool unsure = world->opening || world->closing || world->read_only || world->pushing || world->merging;
+	bool unsure = world->opening || world->closing || world->read_only || world_works(world);
 
 	snprintf(world->doing, sizeof(world->doing), "taking down after a cut");
 	if (!world->lost || prng_one_in(&world->prng, 2)) {
@@ -550,6 +558,7 @@ void world_recover(struct world *world)
 		close_device(world);
 	keep_top(world);
 	sim_boot(world->sim);
+	world_settle_size(world);
 	if (!disk_check(&world->disk, world->sim, unsure ? DISK_ANY : DISK_IN_USE))
 		world_fail(world, "%s", world->disk.text);
 	world->cut_kind = prng_one_in(&world->prng, 5) ? SIM_CUT_PROCESS : SIM_CUT_POWER;

@@ -20,6 +20,7 @@
 
 #define WORLD_SLOTS 24
 #define WORLD_BUFFER (UINT64_C(4) << 20)
+#define WORLD_LARGEST (UINT64_C(1) << 29) /* bytes; larger ones take too long to read */
 
 struct world;
 
@@ -56,6 +57,12 @@ struct world {
 	unsigned merge_low, merge_high;
 	struct io_file *merge_file; /* of the low level, for writing */
 	uint64_t merges;
+	bool resizing;
+	struct disk_level before, after; /* the top, as the last change of the size would have it */
+	struct oracle_write *erased;     /* what a smaller size takes away; NULL: nothing */
+	uint64_t resizes;
+	bool compacting;
+	uint64_t compactions;
 	bool lost;             /* device_close() failed: what was not flushed may be gone, as after a crash */
 	enum sim_cut cut_kind; /* of the next one */
 	bool power_cut;        /* the last one was of the power */
@@ -91,6 +98,20 @@ void world_submit_random(struct world *world);
 void world_push(struct world *world);
 /* Merges some levels, or stops the merge that is under way. */
 void world_merge(struct world *world);
+/* world-size.c: begins to make the disk larger, if that can be. */
+void world_grow(struct world *world);
+/* Makes it smaller, and waits for that; if nothing is under way. */
+void world_shrink(struct world *world);
+/* Begins or stops a compaction. */
+void world_compact(struct world *world);
+/* After a cut: finds out which size the disk has. */
+void world_settle_size(struct world *world);
+/* Is long work under way? And: waits until it is over. */
+static inline bool world_works(const struct world *world)
+{
+	return world->pushing || world->merging || world->resizing || world->compacting;
+}
+void world_wait_for_work(struct world *world);
 /* One turn of the loop. */
 void world_turn(struct world *world);
 /* Turns until no request is in flight. */

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* world-size.c - the device becomes larger while requests go on, smaller when there are none, and its file shorter. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <ploop/ploop.h>
+
+#include "base/checked.h"
+#include "base/le.h"
+#include "world.h"
+
+static struct disk_level *top_of(struct world *world)
+{
+	return &world->disk.levels[world->disk.nlevels - 1];
+}
+
+static bool may_fail(const struct world *world, int r)
+{
+	return r == -ENOSPC || world->may_fail || sim_is_cut(world->sim) || device_aborted(world->device);
+}
+
+/* The level with another size: the data area keeps its alignment, and begins as early behind the index as that allows. */
+static struct disk_level resized(const struct world *world, const struct disk_level *level, uint64_t size)
+{
+	struct disk_level after = *level;
+	uint64_t cluster = world->disk.cluster, index;
+
+	after.size = size;
+	after.clusters = (uint32_t)div_round_up(size, cluster);
+	if (level->raw)
+		return after;
+	index = round_up(64 + 4 * (uint64_t)after.clusters, FORMAT_PAGE);
+	after.start = index + (level->start % cluster + cluster - index % cluster) % cluster;
+	after.first_sector = (uint32_t)(after.start / SECTOR);
+	after.extension = false;
+	return after;
+}
+
+/* The disk has this size now. */
+static void adopt(struct world *world, const struct disk_level *after)
+{
+	*top_of(world) = *after;
+	world->disk.size = after->size;
+	oracle_resize(&world->oracle, after->size / SECTOR);
+}
+
+static void on_resized(void *data, int result)
+{
+	struct world *world = data;
+
+	if (world->verbose)
+		printf("  resized: %d\n", result);
+	if (sim_is_cut(world->sim))
+		return; /* world_settle_size() finds out */
+	world->resizing = false;
+	if (result && result != -ECANCELED && !may_fail(world, result))
+		world_fail(world, "device_resize: %s", strerror(-result));
+	if (world->erased)
+		oracle_write_done(&world->oracle, world->erased, world->after.size / SECTOR,
+				  (world->before.size - world->after.size) / SECTOR, result);
+	world->erased = NULL;
+	if (result)
+		return;
+	world->after.spent = top_of(world)->spent;
+	world->after.littered = top_of(world)->littered;
+	adopt(world, &world->after);
+	world->resizes++;
+}
+
+/* Mostly a little, sometimes so much that the index needs more clusters. */
+static uint64_t draw_larger(struct world *world)
+{
+	struct prng *prng = &world->prng;
+	uint64_t cluster = world->disk.cluster, more = 1 + prng_below(prng, 8);
+
+	if (cluster <= 32768 && prng_one_in(prng, 4))
+		more = 500 + prng_below(prng, 600);
+	if (cluster <= 32768 && prng_one_in(prng, 16))
+		more = 8192 + prng_below(prng, 200);
+	return round_up(world->disk.size, cluster) + more * cluster;
+}
+
+static void resize_to(struct world *world, uint64_t size)
+{
+	struct ploop_error err = { 0 };
+	int r;
+
+	world->before = *top_of(world);
+	world->after = resized(world, top_of(world), size);
+	world->resizing = true;
+	if (size < world->disk.size)
+		world->erased = oracle_write_submitted(&world->oracle, size / SECTOR,
+						       (world->disk.size - size) / SECTOR, true, false);
+	r = device_resize(world->device, size, on_resized, world, &err);
+	if (world->verbose)
+		printf("  resize %" PRIu64 " to %" PRIu64 ": %d %s\n", world->disk.size, size, r, err.text);
+	if (!r)
+		return;
+	world->resizing = false;
+	if (world->erased)
+		oracle_write_done(&world->oracle, world->erased, size / SECTOR, (world->disk.size - size) / SECTOR, r);
+	world->erased = NULL;
+	/* A merge that was stopped half-way is no finding. */
+	if (r != -EBUSY && r != -EROFS && !may_fail(world, r))
+		world_fail(world, "the size cannot be changed: %s", err.text);
+}
+
+void world_grow(struct world *world)
+{
+	uint64_t size = draw_larger(world);
+
+	if (world_works(world) || world->read_only || size > WORLD_LARGEST)
+		return;
+	if (top_of(world)->raw && prng_one_in(&world->prng, 2))
+		size -= prng_below(&world->prng, world->disk.cluster / SECTOR) * SECTOR;
+	resize_to(world, size);
+}
+
+void world_shrink(struct world *world)
+{
+	uint64_t least = world->disk.cluster, size;
+
+	if (world_works(world) || world->read_only || world->busy)
+		return;
+	for (unsigned i = 0; i + 1 < world->disk.nlevels; i++)
+		least = max_u64(least, round_up(world->disk.levels[i].size, world->disk.cluster));
+	if (least >= world->disk.size)
+		return;
+	size = least + round_down(prng_below(&world->prng, world->disk.size - least), world->disk.cluster);
+	resize_to(world, size);
+	world_wait_for_work(world);
+}
+
+void world_settle_size(struct world *world)
+{
+	struct disk_level *top = top_of(world);
+	struct io_file *file;
+	uint8_t head[64];
+	uint64_t size;
+
+	world->resizing = world->compacting = false;
+	world->erased = NULL; /* the oracle knows that it was cut off */
+	if (!world->before.path[0] || strcmp(world->before.path, top->path))
+		return;
+	if (io_open(sim_loop(world->sim), &io_sim, top->path, IO_RDONLY, &file, NULL))
+		world_fail(world, "%s does not open", top->path);
+	if (io_size(file, &size) || io_pread(file, head, sizeof(head), 0))
+		world_fail(world, "%s cannot be read", top->path);
+	io_close(file);
+	if (!top->raw)
+		size = (top->version == 1 ? le32_get(head + 36) : le64_get(head + 36)) * SECTOR;
+	size = round_down(size, SECTOR);
+	if (top->raw && size > min_u64(world->before.size, world->after.size) &&
+	    size < max_u64(world->before.size, world->after.size))
+		world->after = resized(world, top, size);
+	if (size != top->size && size == world->before.size)
+		adopt(world, &world->before);
+	else if (size != top->size && size == world->after.size)
+		adopt(world, &world->after);
+	top->littered = top->spent = true;
+	if (world->verbose)
+		printf("  the size is %" PRIu64 "\n", top->size);
+}
+
+static void on_compacted(void *data, int result)
+{
+	struct world *world = data;
+
+	if (world->verbose)
+		printf("  compacted: %d\n", result);
+	if (sim_is_cut(world->sim))
+		return;
+	world->compacting = false;
+	if (result && result != -ECANCELED && !may_fail(world, result))
+		world_fail(world, "device_compact: %s", strerror(-result));
+	world->compactions += !result;
+}
+
+void world_compact(struct world *world)
+{
+	struct prng *prng = &world->prng;
+	struct device_compact_config config = {
+		.level = world->disk.nlevels - 1,
+		.done = on_compacted,
+		.data = world,
+	};
+	struct ploop_error err = { 0 };
+	int r;
+
+	if (world->compacting && prng_one_in(prng, 2)) {
+		device_compact_stop(world->device);
+		return;
+	}
+	if (world_works(world) || world->read_only)
+		return;
+	if (prng_one_in(prng, 3))
+		config.target = prng_below(prng, 2 * world->disk.size);
+	if (prng_one_in(prng, 3))
+		config.bytes_a_second = 1 + prng_below(prng, UINT64_C(1) << 30);
+	world->compacting = true;
+	r = device_compact(world->device, &config, &err);
+	if (world->verbose)
+		printf("  compact: %d %s\n", r, err.text);
+	if (!r)
+		return;
+	world->compacting = false;
+	if (r != -EBUSY && r != -EROFS && r != -EOPNOTSUPP && !may_fail(world, r))
+		world_fail(world, "a compaction cannot begin: %s", err.text);
+}
