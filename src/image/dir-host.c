@@ -137,6 +137,11 @@ static int host_unlink(struct dir *dir, const char *name)
 	return unlinkat(host_fd(dir), name, 0) < 0 ? -errno : 0;
 }
 
+static int host_link(struct dir *dir, const char *from, const char *to)
+{
+	return linkat(host_fd(dir), from, host_fd(dir), to, 0) < 0 ? -errno : 0;
+}
+
 static int host_sync(struct dir *dir)
 {
 	if (!fsync(host_fd(dir)))
@@ -227,6 +232,7 @@ const struct dir_ops dir_host = {
 	.write = host_write,
 	.rename = host_rename,
 	.unlink = host_unlink,
+	.link = host_link,
 	.sync = host_sync,
 	.list = host_list,
 	.locate = host_locate,

@@ -70,6 +70,11 @@ int dir_unlink(struct dir *dir, const char *name)
 	return dir->ops->unlink(dir, name);
 }
 
+int dir_link(struct dir *dir, const char *from, const char *to)
+{
+	return dir->ops->link(dir, from, to);
+}
+
 int dir_sync(struct dir *dir)
 {
 	return dir->ops->sync(dir);

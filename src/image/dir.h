@@ -36,6 +36,8 @@ struct dir_ops {
 	/* With `replace` unset -EEXIST when `to` is there. Required. */
 	int (*rename)(struct dir *dir, const char *from, const char *to, bool replace);
 	int (*unlink)(struct dir *dir, const char *name);
+	/* Gives a file a second name; -EEXIST when `to` is there. Required. */
+	int (*link)(struct dir *dir, const char *from, const char *to);
 	int (*sync)(struct dir *dir);
 	/* Calls each(data, name) for every name in the folder until it returns other than 0, and returns that.
 	 * Required. */
@@ -69,6 +71,7 @@ int dir_read(struct dir *dir, const char *name, size_t limit, char **ret, size_t
 int dir_write(struct dir *dir, const char *name, const void *data, size_t len, const char *like);
 int dir_rename(struct dir *dir, const char *from, const char *to);
 int dir_unlink(struct dir *dir, const char *name);
+int dir_link(struct dir *dir, const char *from, const char *to);
 int dir_sync(struct dir *dir);
 int dir_list(struct dir *dir, int (*each)(void *data, const char *name), void *data);
 bool dir_exists(struct dir *dir, const char *name);

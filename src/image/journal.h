@@ -23,7 +23,7 @@ struct dir;
 struct ploop_error;
 
 #define JOURNAL_SUFFIX ".journal"
-#define JOURNAL_FILES 128 /* most that one operation may concern */
+#define JOURNAL_FILES 512 /* most that one operation may concern */
 
 /*
  * Writes the journal of an operation on the disk that the descriptor `name` in `dir` describes. `files` are names in the
