@@ -685,6 +685,45 @@ PLOOP_API int ploop_maintenance(const struct ploop_which *which, enum ploop_main
 /* "OFF", "BALLOON", ... */
 PLOOP_API const char *ploop_maintenance_name(enum ploop_maintenance state);
 
+/* ---- Convert: the images of a disk in another form ---- */
+
+/* Zero it, fill in `disk` and at least one of `format` and `version`. */
+struct ploop_convert {
+	const char *disk;    /* a descriptor or its folder; the disk is not mounted */
+	const char *format;  /* "expanded" (also "ploop1"), "preallocated" or "raw"; NULL: as it is */
+	unsigned version;    /* of ploop1 images: 1 or 2; 0: as it is */
+	bool no_verify;      /* do not read back and compare what was written */
+	ploop_progress_fn progress; /* NULL: none */
+	void *progress_data;
+};
+
+/*
+ * Gives the images of a disk another form, where they are. `format` is about the base, and `version` about all images; snapshots
+ * stay what they are, and what would hide them is refused. Whatever is interrupted when, the disk is the old or the new one.
+ * Needs room for the images that change once more, unless the file system can share blocks. Not an error when there is
+ * nothing to do.
+ */
+PLOOP_API int ploop_convert(const struct ploop_convert *what, struct ploop_error *err);
+
+/* Zero it, fill in `source` and `image`. */
+struct ploop_convert_output {
+	const struct ploop_files *source; /* a disk, or one raw file (format "raw"), or one qcow2 file */
+	const char *image;   /* the file to make */
+	const char *format;  /* "expanded" (also "ploop1"), "preallocated", "raw" or "qcow2"; NULL: by the name of `image` */
+	unsigned version;    /* of a ploop1 image: 1 or 2; 0: as the source, else 2 */
+	bool snapshots;      /* qcow2: a file for each snapshot, backed by the one below */
+	bool no_verify;      /* do not read back and compare what was written */
+	ploop_progress_fn progress; /* NULL: none */
+	void *progress_data;
+};
+
+/*
+ * Writes what a disk, a snapshot or a foreign file holds to a new file. It has its name when it is whole, durable and compared
+ * with the source. An image of ploop gets a descriptor when its folder has none. A snapshot can be read beside the running
+ * disk, the disk itself only while it is not mounted. qcow2 is read by way of qemu-img.
+ */
+PLOOP_API int ploop_convert_output(const struct ploop_convert_output *what, struct ploop_error *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -10,6 +10,7 @@ const struct verb *const verbs[] = {
 	&verb_init,
 	&verb_restore_descriptor,
 	&verb_check,
+	&verb_convert,
 
 	/* Snapshots: what a disk was */
 	&verb_snapshot,
