@@ -7,9 +7,12 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/checked.h"
 #include "base/error.h"
 #include "io/loop.h"
 #include "io/modules.h"
+
+#define LARGE_PAGE (UINT64_C(2) << 20)
 
 const struct io_ops *const io_modules[] = { &io_uring_ops, &io_sync_ops, NULL };
 
@@ -107,6 +110,27 @@ void *io_buffer_new(size_t len)
 	void *buffer = mmap(NULL, len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	return buffer == MAP_FAILED ? NULL : buffer;
+}
+
+/*
+ * Each page is a piece of its own on the way to the disk, and where a disk is a virtual one each piece costs time: a MiB in
+ * one page is there in less than half the time that 256 pages take.
+ */
+void *io_buffer_new_large(size_t len)
+{
+	char *buffer = io_buffer_new(len + LARGE_PAGE);
+	size_t head;
+
+	assert(len % LARGE_PAGE == 0);
+	if (!buffer)
+		return NULL;
+	head = round_up((uintptr_t)buffer, LARGE_PAGE) - (uintptr_t)buffer;
+	if (head)
+		munmap(buffer, head);
+	buffer += head;
+	munmap(buffer + len, LARGE_PAGE - head);
+	(void)madvise(buffer, len, MADV_HUGEPAGE);
+	return buffer;
 }
 
 void io_buffer_free(void *buffer, size_t len)

@@ -93,6 +93,7 @@ struct io_file {
 	uint32_t block;        /* block size of the file system: holes come in multiples of it */
 	bool direct;
 	bool can_clone;        /* tried once; false after the first refusal */
+	bool from_cache;       /* reads may take what the host has in its cache anyway: set by who knows that nobody writes */
 };
 
 /* The modules, NULL-terminated; `sim` is not among them. */
@@ -121,6 +122,7 @@ int io_allocated(struct io_file *file, uint64_t *ret);
 
 /* Memory for I/O: aligned to 4096, zeroed, freed with io_buffer_free(). NULL when there is none. */
 void *io_buffer_new(size_t len);
+void *io_buffer_new_large(size_t len); /* multiples of 2 MiB, in large pages where there are some: for long transfers */
 void io_buffer_free(void *buffer, size_t len);
 
 #endif

@@ -25,6 +25,7 @@
 #include "base/fd.h"
 #include "io/loop.h"
 #include "io/modules.h"
+#include "io/page-cache.h"
 #include "io/posix.h"
 
 #define BOUNCES 4u
@@ -41,6 +42,7 @@ struct uring_file {
 	char *bounces;
 	unsigned bounces_free; /* bits */
 	bool cannot_punch, cannot_zero;
+	int cached; /* a descriptor that reads through the host's cache, once needed; or negative */
 };
 
 /* Lives in op->scratch. */
@@ -48,6 +50,7 @@ struct uring_op {
 	struct loop_completion completion;
 	uint64_t cursor; /* bytes done */
 	char *bounce;    /* where this piece goes through, or NULL */
+	bool cached;     /* a read that takes what the host's cache has, without waiting */
 } __attribute__((may_alias));
 
 _Static_assert(sizeof(struct uring_op) <= sizeof(((struct io_op *)0)->scratch), "scratch is too small");
@@ -110,15 +113,18 @@ static void uring_prep_transfer(struct uring_file *file, struct io_op *op, struc
 	uint64_t len = min_u64(op->length - state->cursor, state->bounce ? BOUNCE_LEN : TRANSFER_MAX);
 	char *buffer = (char *)op->buffer + state->cursor;
 	uint64_t at = op->offset + state->cursor;
+	int fd = state->cached ? file->cached : file->posix.fd;
 
 	if (state->bounce && op->kind == IO_WRITE)
 		memcpy(state->bounce, buffer, len);
 	if (state->bounce)
 		buffer = state->bounce;
 	if (op->kind == IO_READ)
-		io_uring_prep_read(sqe, file->posix.fd, buffer, (unsigned)len, at);
+		io_uring_prep_read(sqe, fd, buffer, (unsigned)len, at);
 	else
-		io_uring_prep_write(sqe, file->posix.fd, buffer, (unsigned)len, at);
+		io_uring_prep_write(sqe, fd, buffer, (unsigned)len, at);
+	if (state->cached)
+		sqe->rw_flags = RWF_NOWAIT;
 }
 
 static void uring_prep(struct uring_file *file, struct io_op *op, struct io_uring_sqe *sqe)
@@ -211,6 +217,20 @@ static void uring_read_part(struct uring_file *file, struct io_op *op, unsigned 
 		uring_start(file, op);
 }
 
+/* What the cache had; the rest comes from the disk. */
+static void uring_cached_part(struct uring_file *file, struct io_op *op, int result)
+{
+	struct uring_op *state = uring_op(op);
+
+	state->cached = false;
+	if (result > 0 && !state->bounce)
+		state->cursor += (unsigned)result - (unsigned)result % 512;
+	if (state->cursor == op->length)
+		uring_finish(file, op, 0);
+	else
+		uring_start(file, op);
+}
+
 static void uring_write_part(struct uring_file *file, struct io_op *op, unsigned n)
 {
 	struct uring_op *state = uring_op(op);
@@ -247,7 +267,9 @@ static void uring_completed(struct loop_completion *completion, int result, unsi
 	struct uring_file *file = uring_file(op->file);
 
 	(void)flags;
-	if (result == -EINTR || result == -EAGAIN)
+	if (state->cached)
+		uring_cached_part(file, op, result);
+	else if (result == -EINTR || result == -EAGAIN)
 		uring_wait_for_entry(file, op);
 	else if (result < 0 && (op->kind == IO_PUNCH || op->kind == IO_ZERO) && posix_cannot(result))
 		uring_without_fallocate(file, op);
@@ -261,6 +283,16 @@ static void uring_completed(struct loop_completion *completion, int result, unsi
 		uring_finish(file, op, 0);
 }
 
+/* Whether the host's cache should be asked first. */
+static bool uring_in_cache(struct uring_file *file, const struct io_op *op)
+{
+	if (op->kind != IO_READ || !op->file->from_cache || !op->file->direct)
+		return false;
+	if (file->cached < 0)
+		file->cached = page_cache_open(file->posix.fd);
+	return file->cached >= 0 && page_cache_has(file->cached, op->offset, op->length);
+}
+
 static void uring_submit(struct io_op *op)
 {
 	struct uring_file *file = uring_file(op->file);
@@ -269,7 +301,7 @@ static void uring_submit(struct io_op *op)
 		posix_submit(op);
 		return;
 	}
-	*uring_op(op) = (struct uring_op){ .completion = { .done = uring_completed } };
+	*uring_op(op) = (struct uring_op){ .completion = { .done = uring_completed }, .cached = uring_in_cache(file, op) };
 	uring_start(file, op);
 }
 
@@ -424,6 +456,7 @@ static int uring_open(struct loop *loop, const char *path, unsigned flags, struc
 	if (!self)
 		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "cannot open %s", path);
 	self->ring = loop_ring(loop);
+	self->cached = -EBADF;
 	r = posix_open(&self->posix, &io_uring_ops, loop, path, flags, err);
 	if (r) {
 		free(self);
@@ -443,6 +476,8 @@ static void uring_close(struct io_file *file)
 	struct uring_file *self = uring_file(file);
 
 	io_buffer_free(self->bounces, BOUNCES * BOUNCE_LEN);
+	if (self->cached >= 0)
+		close(self->cached);
 	posix_close(&self->posix);
 	free(self);
 }
