@@ -10,7 +10,7 @@
 #include "format/format.h"
 #include "io/io.h"
 
-#define COPY_CHUNK 1048576u
+#define COPY_CHUNK (UINT32_C(1) << 20) /* bytes at a time */
 
 struct device;
 
@@ -18,19 +18,25 @@ struct copy {
 	/* The caller's. */
 	struct device *device;
 	const struct delta *from, *to;
-	uint32_t from_cluster, to_cluster;
-	uint64_t length; /* bytes that count */
-	bool stale;      /* the place may hold old data; else it reads as zeros */
-	bool impatient;  /* fails for want of space on the host; else it waits */
+	uint32_t from_cluster, to_cluster; /* the first of clusters that lie one after the other in both */
+	uint64_t length;                   /* bytes that count; copy_most() clusters or fewer for `stored` */
+	bool stale;                        /* the place may hold old data; else it reads as zeros */
+	bool impatient;                    /* fails for want of space on the host; else it waits */
 	void (*done)(struct copy *copy, int result);
-	void *buffer;
-	uint32_t buffer_size; /* bytes at a time: COPY_CHUNK, or less */
-	bool stored;  /* result: something that is not zero was stored, or may have been */
+	void *buffer;    /* COPY_CHUNK bytes */
+	uint64_t stored; /* result: bits of clusters of which something that is not zero was stored, or may have been */
 
 	/* The engine's. */
-	uint64_t chunk, chunk_end;
+	uint64_t chunk, chunk_end; /* bytes of the run that the buffer holds */
+	uint64_t piece, piece_end; /* of them, those that are being written */
 	struct io_op op;
 };
+
+/* How many clusters one copy can take. */
+uint32_t copy_most(const struct device *device, const struct delta *to, const struct delta *from);
+
+/* Whether something was stored in cluster i of the run. */
+bool copy_stored(const struct copy *copy, uint32_t i);
 
 /* Starts it. The new data is not durable when it is done. */
 void copy_start(struct copy *copy);

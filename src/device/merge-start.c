@@ -89,7 +89,7 @@ static int merge_prepare(struct device_merge *merge, const struct device_merge_c
 	struct device *dev = merge->device;
 	int r = 0;
 
-	merge->buffers = io_buffer_new((size_t)MERGE_COPIES * merge_buffer_size(dev));
+	merge->buffers = io_buffer_new_large((size_t)MERGE_COPIES * COPY_CHUNK);
 	if (!merge->buffers)
 		return error_set(err, -ENOMEM, PLOOP_EXIT_MALLOC, "no memory for a merge");
 	merge_init(merge);

@@ -56,7 +56,7 @@ void merge_free(struct device_merge *merge)
 {
 	map_fini(&merge->sources);
 	if (merge->buffers)
-		io_buffer_free(merge->buffers, (size_t)MERGE_COPIES * merge_buffer_size(merge->device));
+		io_buffer_free(merge->buffers, (size_t)MERGE_COPIES * COPY_CHUNK);
 	free(merge);
 }
 

@@ -28,7 +28,7 @@ enum merge_step {
 struct merge_copy {
 	struct copy copy;
 	struct device_merge *merge;
-	uint32_t v;
+	uint32_t v, count; /* virtual clusters */
 	bool busy;
 	bool fresh; /* the place was chosen for this copy */
 };
@@ -59,12 +59,6 @@ struct device_merge {
 	void (*done)(void *data, int result);
 	void *data;
 };
-
-/* Bytes of the buffer of each copy. */
-static inline uint32_t merge_buffer_size(const struct device *device)
-{
-	return device->cluster < COPY_CHUNK ? device->cluster : COPY_CHUNK;
-}
 
 /* Makes a merge ready to run: its loop callbacks and copies. Needs merge->device and merge->buffers. */
 void merge_init(struct device_merge *merge);

@@ -308,7 +308,6 @@ int relocate_init(struct relocate *relocate)
 		slot->copy.done = slot_copied;
 		slot->copy.impatient = true;
 		slot->copy.buffer = (char *)relocate->buffers + (size_t)i * COPY_CHUNK;
-		slot->copy.buffer_size = COPY_CHUNK;
 	}
 	return 0;
 }

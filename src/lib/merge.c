@@ -185,6 +185,9 @@ static int merge_stack(struct offline *offline, struct ploop_error *err)
 		r = image_settle_extension(low, err);
 	if (!r)
 		r = stack_open_writable(offline->loop, offline->stack, 0, &file, err);
+	/* Nobody writes to the others, and the host may have read or written them lately. */
+	for (unsigned level = 1; level < offline->stack->nlevels; level++)
+		offline->stack->levels[level].file->from_cache = true;
 	if (!r)
 		r = open_device(offline, bottom, err);
 	if (!r)
