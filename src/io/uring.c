@@ -23,6 +23,7 @@
 #include "base/cleanup.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "io/direct.h"
 #include "io/loop.h"
 #include "io/modules.h"
 #include "io/page-cache.h"
@@ -32,7 +33,6 @@
 #define BOUNCE_LEN (64u * 1024)
 #define TRANSFER_MAX (UINT64_C(1) << 30)
 #define SUBMIT_EVERY 4u /* entries: the disk starts on the first while the loop still prepares the rest of the turn */
-#define PIECE (UINT64_C(1) << 20) /* of the control path */
 
 struct uring_file {
 	struct posix_file posix;
@@ -305,97 +305,6 @@ static void uring_submit(struct io_op *op)
 	uring_start(file, op);
 }
 
-/* The control path */
-
-static int direct_read(int fd, char *buffer, size_t len, uint64_t offset)
-{
-	size_t done = 0;
-
-	while (done < len) {
-		ssize_t n = pread(fd, buffer + done, len - done, (off_t)(offset + done));
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0)
-			return -errno;
-		done += (size_t)n;
-		if (!n || n % 512)
-			break;
-	}
-	memset(buffer + done, 0, len - done);
-	return 0;
-}
-
-static bool direct_fits(const struct io_file *file, const void *buffer, size_t len, uint64_t offset)
-{
-	return !(offset % 512) && !(len % 512) && !((uintptr_t)buffer % file->memory_align);
-}
-
-static int uring_pread(struct io_file *file, void *buffer, size_t len, uint64_t offset)
-{
-	uint64_t at = round_down(offset, 512), end = offset + len;
-	int fd = posix_file(file)->fd, r = 0;
-	size_t piece;
-	char *bounce;
-
-	if (direct_fits(file, buffer, len, offset))
-		return direct_read(fd, buffer, len, offset);
-	piece = min_u64(PIECE, round_up(end, 512) - at);
-	bounce = io_buffer_new(piece);
-	if (!bounce)
-		return -ENOMEM;
-	for (; at < end && !r; at += piece) {
-		uint64_t from = max_u64(at, offset), to = min_u64(at + piece, end);
-
-		r = direct_read(fd, bounce, piece, at);
-		if (!r)
-			memcpy((char *)buffer + (from - offset), bounce + (from - at), to - from);
-	}
-	io_buffer_free(bounce, piece);
-	return r;
-}
-
-/* Whole sectors from memory that is not aligned. */
-static int uring_pwrite_bounced(struct io_file *file, const char *buffer, size_t len, uint64_t offset)
-{
-	size_t piece = min_u64(PIECE, len);
-	char *bounce = io_buffer_new(piece);
-	int r = 0;
-
-	if (!bounce)
-		return -ENOMEM;
-	for (size_t done = 0; done < len && !r; done += piece) {
-		size_t n = min_u64(piece, len - done);
-
-		memcpy(bounce, buffer + done, n);
-		r = fd_pwrite(posix_file(file)->fd, bounce, n, offset + done);
-	}
-	io_buffer_free(bounce, piece);
-	return r;
-}
-
-/* Parts of sectors: through the page cache, which the kernel keeps coherent with direct I/O. */
-static int uring_pwrite_cached(struct io_file *file, const void *buffer, size_t len, uint64_t offset)
-{
-	_close_ int fd = -EBADF;
-	char path[64];
-
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", posix_file(file)->fd);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	return fd_pwrite(fd, buffer, len, offset);
-}
-
-static int uring_pwrite(struct io_file *file, const void *buffer, size_t len, uint64_t offset)
-{
-	if (direct_fits(file, buffer, len, offset))
-		return fd_pwrite(posix_file(file)->fd, buffer, len, offset);
-	if (offset % 512 || len % 512)
-		return uring_pwrite_cached(file, buffer, len, offset);
-	return uring_pwrite_bounced(file, buffer, len, offset);
-}
-
 /* Opening */
 
 static int uring_usable(struct ploop_error *err)
@@ -406,24 +315,6 @@ static int uring_usable(struct ploop_error *err)
 	if (!r)
 		loop_free(loop);
 	return r;
-}
-
-/* Makes the descriptor direct, if it takes 512 bytes. */
-static int uring_go_direct(struct posix_file *self, struct ploop_error *err)
-{
-	int flags = fcntl(self->fd, F_GETFL);
-	struct statx st;
-
-	if (statx(self->fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &st) || !(st.stx_mask & STATX_DIOALIGN) ||
-	    !st.stx_dio_offset_align || st.stx_dio_offset_align > 512)
-		return error_set(err, -EOPNOTSUPP, PLOOP_EXIT_OPEN, "%s: its file system has no direct I/O at 512 bytes",
-				 self->file.path);
-	if (flags < 0 || fcntl(self->fd, F_SETFL, flags | O_DIRECT))
-		return error_set(err, -EOPNOTSUPP, PLOOP_EXIT_OPEN, "%s: its file system has no direct I/O",
-				 self->file.path);
-	self->file.memory_align = st.stx_dio_mem_align ? st.stx_dio_mem_align : 512;
-	self->file.direct = true;
-	return 0;
 }
 
 static int uring_prepare(struct uring_file *self, unsigned flags, struct ploop_error *err)
@@ -437,7 +328,7 @@ static int uring_prepare(struct uring_file *self, unsigned flags, struct ploop_e
 	if (!self->bounces)
 		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "cannot open %s", self->posix.file.path);
 	if (!(flags & IO_BUFFERED)) {
-		r = uring_go_direct(&self->posix, err);
+		r = direct_begin(&self->posix, err);
 		if (r)
 			return r;
 	}
@@ -489,8 +380,8 @@ const struct io_ops io_uring_ops = {
 	.open = uring_open,
 	.close = uring_close,
 	.submit = uring_submit,
-	.pread = uring_pread,
-	.pwrite = uring_pwrite,
+	.pread = direct_pread,
+	.pwrite = direct_pwrite,
 	.sync = posix_sync,
 	.size = posix_size,
 	.truncate = posix_truncate,

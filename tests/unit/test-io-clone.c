@@ -142,6 +142,40 @@ static void test_uring(void **state)
 	clone_with("uring");
 }
 
+/* A file that shares blocks is still opened for direct I/O, and takes single sectors, between whole blocks. */
+static void test_opened_again(void **state)
+{
+	struct io_file *file;
+	char path[160];
+
+	(void)state;
+	if (!mounted || io_module_find("uring")->usable(NULL))
+		skip(); /* needs root, mkfs.xfs, io_uring */
+	assert_int_equal(loop_new(NULL, 8, &loop, NULL), 0);
+	snprintf(path, sizeof(path), "%s/mnt/uring-to", folder);
+	assert_int_equal(io_open(loop, NULL, path, IO_RDWR, &file, NULL), 0);
+	assert_true(file->direct);
+	buffer = io_buffer_new(MIB);
+	for (unsigned i = 0; i < 64; i++) {
+		memset(buffer, 100 + (int)i, 8192);
+		assert_int_equal(transfer(IO_WRITE, file, 8 * MIB + i * 8192, 4096), 0);
+		assert_int_equal(transfer(IO_WRITE, file, 8 * MIB + i * 8192 + 4608, 512), 0);
+	}
+	assert_int_equal(transfer(IO_DATASYNC, file, 0, 0), 0);
+	assert_int_equal(transfer(IO_READ, file, 8 * MIB, 512 * 1024), 0);
+	for (unsigned i = 0; i < 64; i++) {
+		for (unsigned at = 0; at < 4096; at++)
+			assert_int_equal((unsigned char)buffer[i * 8192 + at], 100 + i);
+		for (unsigned at = 4608; at < 5120; at++)
+			assert_int_equal((unsigned char)buffer[i * 8192 + at], 100 + i);
+		assert_int_equal(buffer[i * 8192 + 4096], 0);
+		assert_int_equal(buffer[i * 8192 + 5120], 0);
+	}
+	io_close(file);
+	io_buffer_free(buffer, MIB);
+	loop_free(loop);
+}
+
 static void test_sync(void **state)
 {
 	(void)state;
@@ -152,7 +186,8 @@ static void test_sync(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_uring), cmocka_unit_test(test_sync) };
+	const struct CMUnitTest tests[] = { cmocka_unit_test(test_uring), cmocka_unit_test(test_opened_again),
+					    cmocka_unit_test(test_sync) };
 
 	return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }
