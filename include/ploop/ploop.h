@@ -685,6 +685,54 @@ PLOOP_API int ploop_maintenance(const struct ploop_which *which, enum ploop_main
 /* "OFF", "BALLOON", ... */
 PLOOP_API const char *ploop_maintenance_name(enum ploop_maintenance state);
 
+/*
+ * ---- The balloon: a file inside that takes space from those who use the file system ----
+ *
+ * It is how a mounted disk becomes smaller. The blocks that it covers hold nothing, so the host gets them back.
+ */
+
+/* Whose balloon, and how. Zero it, fill in `which` and what shall differ from the default. */
+struct ploop_balloon {
+	struct ploop_which which;   /* beside a `device`, `target` says which of its file systems is meant */
+	bool automount;             /* what is not mounted is mounted for the time, where nobody sees it */
+	uint64_t bytes_a_second;    /* at most so many are moved in the images; 0: as fast as it goes */
+	ploop_progress_fn progress; /* NULL: none */
+	void *progress_data;
+};
+
+struct ploop_balloon_result {
+	uint64_t old_size, new_size; /* bytes that the balloon takes */
+	uint64_t clusters;           /* of the top's image that it covered: they are given back */
+	uint64_t truncated;          /* bytes by which the image became shorter */
+	uint32_t cluster;            /* bytes */
+};
+
+/* How many bytes it takes. */
+PLOOP_API int ploop_balloon_size(const struct ploop_balloon *balloon, uint64_t *ret, struct ploop_error *err);
+
+/*
+ * Gives it `size` bytes in all (rounded up to blocks of the file system), and what it covers back to the host. Cut off anywhere
+ * it has the old size or the new one, and ploop_balloon_repair() does the rest. -ENOSPC (status 20): it does not fit. -EBUSY:
+ * somebody else changes it, or other maintenance is under way.
+ */
+PLOOP_API int ploop_balloon_change(const struct ploop_balloon *balloon, uint64_t size, struct ploop_balloon_result *ret,
+				   struct ploop_error *err);
+
+/* How many clusters it covers that were not given back: an interrupted change left them. */
+PLOOP_API int ploop_balloon_check(const struct ploop_balloon *balloon, struct ploop_balloon_result *ret,
+				  struct ploop_error *err);
+
+/* Gives them back. */
+PLOOP_API int ploop_balloon_repair(const struct ploop_balloon *balloon, struct ploop_balloon_result *ret,
+				   struct ploop_error *err);
+
+/*
+ * Waits for what goes on in the device though its client may be dead: FBLOADED and RELOC. *ret_state is what was found;
+ * nothing happens in any other state.
+ */
+PLOOP_API int ploop_balloon_complete(const struct ploop_balloon *balloon, enum ploop_maintenance *ret_state,
+				     struct ploop_balloon_result *ret, struct ploop_error *err);
+
 /* ---- Convert: the images of a disk in another form ---- */
 
 /* Zero it, fill in `disk` and at least one of `format` and `version`. */

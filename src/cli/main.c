@@ -36,7 +36,7 @@ static bool read_verbosity(const char *option, int *verbosity)
 	return true;
 }
 
-/* `ploop balloon` is ploop-balloon, and whatever else the host has of that name. */
+/* What we do not know may be a program of the host's: `ploop cbt` is ploop-cbt. */
 static int run_program(char **argv)
 {
 	char name[256];
@@ -65,6 +65,15 @@ static int finish(int status)
 	return status;
 }
 
+/* Called by the name ploop-VERB? */
+static const struct verb *named_verb(const char *program)
+{
+	const char *slash = strrchr(program, '/');
+	const char *name = slash ? slash + 1 : program;
+
+	return strncmp(name, "ploop-", 6) ? NULL : verb_find(name + 6);
+}
+
 int main(int argc, char **argv)
 {
 	int verbosity = VERBOSITY_DEFAULT;
@@ -74,6 +83,9 @@ int main(int argc, char **argv)
 	if (helper_main(argc, argv, &i))
 		return i;
 	report_init(verbosity);
+	verb = argc ? named_verb(argv[0]) : NULL;
+	if (verb)
+		return finish(call_verb(verb, argc, argv));
 	for (i = 1; i < argc && argv[i][0] == '-'; i++) {
 		if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
 			help_summary(stdout);

@@ -22,6 +22,9 @@ const struct verb *const verbs[] = {
 	&verb_merge,
 	&verb_gc,
 
+	/* Space: what a disk takes and gives back */
+	&verb_balloon,
+
 	/* Devices: what works on a mounted disk */
 	&verb_mount,
 	&verb_umount,

@@ -21,6 +21,9 @@ extern const struct verb verb_snapshot_merge;
 extern const struct verb verb_merge;
 extern const struct verb verb_gc;
 
+/* Space */
+extern const struct verb verb_balloon;
+
 /* Devices */
 extern const struct verb verb_mount;
 extern const struct verb verb_umount;

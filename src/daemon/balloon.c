@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "control/message.h"
 #include "daemon/daemon.h"
+#include "image/stack.h"
 
 #define RELEASE_RUN 1024 /* clusters of one discard: others have their turn in between */
 
@@ -61,6 +62,8 @@ static int check_free(const struct daemon *daemon, bool deflate, struct ploop_er
 	}
 	if (daemon->phase != DAEMON_SERVING)
 		return error_set(err, -EBUSY, PLOOP_EXIT_BUSY, "%s is being stopped", daemon->name);
+	if (!deflate && !daemon->stack->levels[daemon->stack->nlevels - 1].format->has_index)
+		return error_set(err, -EOPNOTSUPP, PLOOP_EXIT_PARAM, "Ballooning for raw format is not supported");
 	if (daemon->state.read_only)
 		return error_set(err, -EROFS, PLOOP_EXIT_PARAM, "%s is read-only", daemon->name);
 	return 0;

@@ -26,6 +26,7 @@
 #include "control/rundir.h"
 #include "control/state.h"
 #include "daemon/balloon.h"
+#include "daemon/compact.h"
 #include "daemon/maintenance.h"
 #include "daemon/merge.h"
 #include "daemon/server.h"
@@ -64,6 +65,7 @@ struct daemon {
 	struct server_peer *pusher;  /* who asked for a new top that is on its way; NULL: nobody */
 	struct merge_job merge;
 	struct balloon_job balloon;
+	struct compact_job compact;
 	struct server_peer *stopper; /* who asked us to stop and waits for the answer */
 	bool stop_when_idle;         /* somebody wants us gone as soon as nobody has the device open */
 	struct loop_timer idle_timer;

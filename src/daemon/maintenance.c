@@ -15,7 +15,16 @@ enum ploop_maintenance maintenance_state(const struct daemon *daemon)
 		return PLOOP_MAINTENANCE_SNAPSHOT;
 	if (merge_active(daemon))
 		return PLOOP_MAINTENANCE_MERGE;
+	if (compact_active(daemon))
+		return PLOOP_MAINTENANCE_RELOC;
 	return balloon_state(daemon);
+}
+
+int maintenance_check_for(const struct daemon *daemon, const struct server_peer *peer, struct ploop_error *err)
+{
+	bool his = daemon->balloon.holder == peer && maintenance_state(daemon) == PLOOP_MAINTENANCE_BALLOON;
+
+	return his && daemon->phase == DAEMON_SERVING ? 0 : maintenance_check(daemon, err);
 }
 
 int maintenance_check(const struct daemon *daemon, struct ploop_error *err)

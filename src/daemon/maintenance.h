@@ -17,6 +17,9 @@ enum ploop_maintenance maintenance_state(const struct daemon *daemon);
 /* 0 when another operation may begin; else -EBUSY, and says what is under way. */
 int maintenance_check(const struct daemon *daemon, struct ploop_error *err);
 
+/* The same for `peer`, whom his own balloon does not keep from going on with it. */
+int maintenance_check_for(const struct daemon *daemon, const struct server_peer *peer, struct ploop_error *err);
+
 /* {"state":"MERGE"} */
 void daemon_maintenance(struct daemon *daemon, struct server_peer *peer, struct json_object *arguments);
 

@@ -24,11 +24,14 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -108,6 +111,7 @@ int balloon_file_open(const struct inside *inside, struct balloon_file *ret, str
 				 BALLOON_NAME);
 	balloon.size = (uint64_t)st.st_size;
 	balloon.beyond = blocks_beyond(&st);
+	balloon.block = (uint32_t)st.st_blksize;
 	*ret = balloon;
 	return 0;
 }
@@ -126,11 +130,29 @@ static int in_use(struct ploop_error *err)
 	return error_set(err, -EBUSY, PLOOP_EXIT_BUSY, "Hidden balloon is in use by someone else!");
 }
 
+/* Where extents are what they say, and a file can have blocks that nobody wrote. */
+static int check_fs(const struct inside *inside, struct ploop_error *err)
+{
+	struct statfs fs;
+
+	if (fstatfs(inside->root, &fs) < 0)
+		return error_sys(err, -errno, PLOOP_EXIT_FSTAT, "%s", inside->path);
+	if (inside->read_only)
+		return error_set(err, -EROFS, PLOOP_EXIT_PARAM, "%s: its file system is mounted read-only",
+				 device_of(inside));
+	if (fs.f_type != EXT4_SUPER_MAGIC && fs.f_type != XFS_SUPER_MAGIC)
+		return error_set(err, -EOPNOTSUPP, PLOOP_EXIT_PARAM,
+				 "%s: its file system can have no balloon; ext4 and XFS can", device_of(inside));
+	return 0;
+}
+
 int balloon_file_lock(const struct inside *inside, struct balloon_file *ret, struct ploop_error *err)
 {
 	struct balloon_file balloon = BALLOON_FILE_NONE;
-	int r = balloon_file_open(inside, &balloon, err);
+	int r = check_fs(inside, err);
 
+	if (r == 0)
+		r = balloon_file_open(inside, &balloon, err);
 	if (r == 0 && balloon.fd < 0) {
 		r = make(inside, err);
 		if (r == 0)
@@ -146,7 +168,6 @@ int balloon_file_lock(const struct inside *inside, struct balloon_file *ret, str
 		balloon_file_close(&balloon);
 		return r;
 	}
-	balloon.locked = true;
 	*ret = balloon;
 	return 0;
 }
@@ -240,7 +261,8 @@ int balloon_file_seal(struct balloon_file *balloon, struct ploop_error *err)
 
 	if (r < 0)
 		return cannot_protect(r, err);
-	if (fcntl(balloon->fd, F_SETLEASE, F_RDLCK) == 0)
+	/* Who waits for the lease announces himself by a signal: one that is ignored by default. */
+	if (fcntl(balloon->fd, F_SETSIG, SIGURG) == 0 && fcntl(balloon->fd, F_SETLEASE, F_RDLCK) == 0)
 		return 0;
 	if (errno == EAGAIN)
 		return in_use(err);

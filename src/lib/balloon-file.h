@@ -16,7 +16,7 @@ struct balloon_file {
 	int fd;          /* open for reading; -EBADF: there is none yet */
 	uint64_t size;   /* bytes that it takes, 0 when there is none */
 	uint64_t beyond; /* bytes of blocks behind its end, which a change that was cut off left */
-	bool locked;     /* it is ours until it is closed */
+	uint32_t block;  /* bytes: its size is a multiple of that */
 };
 
 #define BALLOON_FILE_NONE    \
