@@ -531,8 +531,9 @@ PLOOP_API int ploop_snapshot_switch(const char *disk, const char *uuid, unsigned
 				    struct ploop_error *err);
 
 /*
- * Deletes a snapshot. What was written on top of it is merged with it, as by ploop_snapshot_merge(); with more children than one
- * it is marked temporary (a warning in the log).
+ * Deletes a snapshot. What was written on top of it is merged with it, as by ploop_snapshot_merge(); when it has several children
+ * one is merged, and each other one first gets what it needs. Where that cannot be, as several of them are in use or the base is
+ * raw, it is marked temporary (a warning in the log).
  */
 PLOOP_API int ploop_snapshot_delete(const char *disk, const char *uuid, struct ploop_error *err);
 
@@ -661,7 +662,7 @@ struct ploop_snapshot_merge {
 
 /*
  * Merges snapshots of a disk, mounted or not, as ploop_merge_levels() or ploop_merge() would, and removes the files that are
- * not needed any more.
+ * not needed any more. Other snapshots that are made on one of them get what they need first, in new files of their own.
  */
 PLOOP_API int ploop_snapshot_merge(const struct ploop_snapshot_merge *what, struct ploop_error *err);
 

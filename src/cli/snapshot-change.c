@@ -81,7 +81,7 @@ const struct verb verb_snapshot_delete = {
 	.group = "Snapshots",
 	.summary = "delete a snapshot",
 	.synopsis = "-u UUID DESCRIPTOR",
-	.details = "One that several others are made on is marked as temporary instead.\n",
+	.details = "It is merged with what is made on it; when several are, each keeps what it holds.\n",
 	.options = delete_options,
 	.run = run_delete,
 };

@@ -136,8 +136,7 @@ static int journal_read(struct dir *dir, const char *name, struct journal *ret)
 	return r;
 }
 
-/* -EBUSY when somebody has the file open. Where there are no locks nobody can be seen. */
-static int check_unused(struct dir *dir, const char *file)
+int journal_check_unused(struct dir *dir, const char *file)
 {
 	_close_ int place = -EBADF, fd = -EBADF;
 	char again[32];
@@ -155,7 +154,7 @@ static int check_unused(struct dir *dir, const char *file)
 
 int journal_remove(struct dir *dir, const char *file)
 {
-	int r = check_unused(dir, file);
+	int r = journal_check_unused(dir, file);
 
 	return r < 0 ? r : dir_unlink(dir, file);
 }

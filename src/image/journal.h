@@ -42,6 +42,9 @@ int journal_settle(struct dir *dir, const char *name, struct ploop_error *err);
  * the log and no failure: the descriptor stands. What belongs to long work that goes on (lock.h) is left to it. */
 int journal_lock_disk(const char *descriptor, unsigned wait_ms, int *ret_fd, struct ploop_error *err);
 
+/* -EBUSY when somebody has a file of the folder open. Where there are no locks nobody can be seen. */
+int journal_check_unused(struct dir *dir, const char *file);
+
 /* Removes a file of the folder that nobody has open; -EBUSY when somebody has. */
 int journal_remove(struct dir *dir, const char *file);
 

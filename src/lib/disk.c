@@ -228,3 +228,23 @@ int ploop_disk_read(struct ploop_disk *disk, void *buffer, size_t length, uint64
 	io_buffer_free(bounce, DISK_CHUNK);
 	return r;
 }
+
+int disk_erase(struct ploop_disk *disk, uint64_t offset, uint64_t length, struct ploop_error *err)
+{
+	struct disk_answer answer = {
+		.request = {
+			.kind = DEVICE_WRITE_ZEROES,
+			.offset = offset,
+			.length = length,
+			.done = disk_answered,
+		},
+		.loop = disk->loop,
+	};
+	int r;
+
+	device_submit(disk->device, &answer.request);
+	r = disk_wait(&answer);
+	return r < 0 ? error_sys(err, r, PLOOP_EXIT_WRITE, "%s: erasing at byte %llu of the disk",
+				 disk->stack->levels[disk->stack->nlevels - 1].file->path, (unsigned long long)offset)
+		     : 0;
+}

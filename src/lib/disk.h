@@ -4,6 +4,7 @@
 #define LIB_DISK_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include <ploop/ploop.h>
 
@@ -25,6 +26,9 @@ struct disk_config {
 };
 
 int disk_open(const struct disk_config *config, struct ploop_disk **ret, struct ploop_error *err);
+
+/* Makes a range of a disk that is open for writing read as zeros; 512-byte sectors. */
+int disk_erase(struct ploop_disk *disk, uint64_t offset, uint64_t length, struct ploop_error *err);
 
 /* Closes the device, which writes to the files when it was opened so; tells how that went. Frees `disk` in any case. */
 int disk_close(struct ploop_disk *disk, struct ploop_error *err);

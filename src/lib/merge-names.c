@@ -11,6 +11,7 @@
 #include "base/cleanup.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "image/journal.h"
 #include "image/tree.h"
 
 static const struct snapshot *find_image(const struct descriptor *d, const char *image)
@@ -192,6 +193,19 @@ static int edit(struct merge_names *names, unsigned n, const char *file)
 	return path ? descriptor_set_file(d, &names->guids[n - 1], path) : -errno;
 }
 
+/* Whoever mounts the disk after the copying and before this reads what the descriptor says still. */
+static int check_unused(const struct merge_names *names, unsigned n, struct ploop_error *err)
+{
+	for (unsigned i = 0; names->offline && i < n; i++)
+		if (journal_check_unused(names->change.dir, names->files[i]) == -EBUSY)
+			return error_set(
+				err, -EBUSY, PLOOP_EXIT_BUSY,
+				"%s: somebody uses %s since a moment ago, so that the merge could not end; nothing is "
+				"lost, merge again",
+				names->change.path, names->files[i]);
+	return 0;
+}
+
 int merge_names_commit(struct merge_names *names, unsigned n, const char *file, struct ploop_error *err)
 {
 	int r;
@@ -199,6 +213,8 @@ int merge_names_commit(struct merge_names *names, unsigned n, const char *file, 
 	if (!names->n)
 		return 0;
 	r = change_resume(&names->change, err);
+	if (r == 0)
+		r = check_unused(names, n, err);
 	if (r == 0)
 		r = write_journal(names, n, file, err);
 	if (r < 0)

@@ -21,7 +21,8 @@ struct merge_names {
 	struct guid *guids; /* base first */
 	char **files;       /* as the descriptor has them */
 	bool marked;
-	bool remove; /* what is merged is removed at the end; set it before merge_names_begin() */
+	bool offline; /* nobody may have begun to use the images meanwhile; set it before merge_names_begin() */
+	bool remove;  /* what is merged is removed at the end; set it before merge_names_begin() */
 };
 
 /*
@@ -53,6 +54,9 @@ void merge_names_end(struct merge_names *names);
 /* ploop_merge() and ploop_merge_levels() for a descriptor that is known; NULL: the one that is found. */
 int merge_images(const struct ploop_merge *merge, const char *descriptor, struct ploop_error *err);
 int merge_levels(const struct ploop_merge_levels *merge, const char *descriptor, struct ploop_error *err);
+
+/* ploop_merge() into a new image, for one who looks after the descriptor himself. */
+int merge_alone(const struct ploop_merge *merge, struct ploop_error *err);
 
 static inline void cleanup_merge_names(struct merge_names *names)
 {

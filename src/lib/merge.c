@@ -313,31 +313,42 @@ static int merge_into_new(const struct ploop_merge *merge, struct merge_names *n
 	return r;
 }
 
+static int merge_named(const struct ploop_merge *merge, struct merge_names *names, const struct geometry *g,
+		       struct ploop_error *err)
+{
+	_free_ const char **images = calloc(merge->nimages + 1, sizeof(*images));
+
+	if (!images)
+		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "merge");
+	log_info("Merging %u image%s -> %s", merge->nimages - 1, merge->nimages > 2 ? "s" : "",
+		 merge->new_image ? merge->new_image : merge->images[0]);
+	if (merge->new_image)
+		return merge_into_new(merge, names, g, images, err);
+	memcpy(images, merge->images, merge->nimages * sizeof(*images));
+	return merge_all(merge, names, images, merge->nimages, err);
+}
+
 int merge_images(const struct ploop_merge *merge, const char *descriptor, struct ploop_error *err)
 {
-	_merge_names_end_ struct merge_names names = { 0 };
-	_free_ const char **images = NULL;
+	_merge_names_end_ struct merge_names names = { .offline = true, .remove = descriptor != NULL };
 	struct geometry g = { 0 };
 	int r = check(merge, &g, err);
 
 	if (r < 0)
 		return r;
-	images = calloc(merge->nimages + 1, sizeof(*images));
-	if (!images)
-		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "merge");
-	names.remove = descriptor != NULL;
 	r = merge_names_begin(&names, descriptor, merge->images, merge->nimages, merge->new_image, err);
-	if (r < 0)
-		return r;
-	log_info("Merging %u image%s -> %s", merge->nimages - 1, merge->nimages > 2 ? "s" : "",
-		 merge->new_image ? merge->new_image : merge->images[0]);
-	if (merge->new_image) {
-		r = merge_into_new(merge, &names, &g, images, err);
-	} else {
-		memcpy(images, merge->images, merge->nimages * sizeof(*images));
-		r = merge_all(merge, &names, images, merge->nimages, err);
-	}
+	if (r == 0)
+		r = merge_named(merge, &names, &g, err);
 	return r < 0 ? r : merge_names_commit(&names, names.n, merge->new_image, err);
+}
+
+int merge_alone(const struct ploop_merge *merge, struct ploop_error *err)
+{
+	struct merge_names nobody = { .change.lock = -EBADF };
+	struct geometry g = { 0 };
+	int r = check(merge, &g, err);
+
+	return r < 0 ? r : merge_named(merge, &nobody, &g, err);
 }
 
 int ploop_merge(const struct ploop_merge *merge, struct ploop_error *err)

@@ -16,6 +16,7 @@
 #include "format/format.h"
 #include "image/stack.h"
 #include "image/tree.h"
+#include "lib/branch.h"
 #include "lib/change.h"
 
 static void cleanup_stack(struct stack **stack)
@@ -61,7 +62,8 @@ static int check_switch(const struct change *change, const struct snapshot *to, 
 }
 
 /* The old top keeps its file under the name `kept`, or goes. */
-static int edit_switch(struct change *change, const struct guid *to, const char *delta, const struct guid *kept, bool keep)
+static int edit_switch(struct change *change, const struct guid *to, const char *delta, const struct guid *kept,
+		       bool keep)
 {
 	struct descriptor *d = change->descriptor;
 	struct guid top;
@@ -187,7 +189,8 @@ static int edit_delete(struct change *change, const struct guid *guid, const str
 }
 
 /* Keeps writers that we do not know of away meanwhile. A file that is broken or missing can be deleted all the same. */
-static int lock_leaf(struct change *change, const struct snapshot *snapshot, struct stack **ret, struct ploop_error *err)
+static int lock_leaf(struct change *change, const struct snapshot *snapshot, struct stack **ret,
+		     struct ploop_error *err)
 {
 	struct geometry geometry;
 	int r = change_look(change, snapshot, &geometry, ret, err);
@@ -221,16 +224,20 @@ static int delete_leaf(struct change *change, const struct snapshot *snapshot, s
 	if (r == 0)
 		r = change_commit(change, err);
 	if (r == 0 && strchr(file, '/'))
-		log_warning("%s is not needed any more; it lies outside the folder of %s and stays", file, change->path);
+		log_warning("%s is not needed any more; it lies outside the folder of %s and stays", file,
+			    change->path);
 	return r;
 }
 
-static int mark_temporary(struct change *change, const struct snapshot *snapshot, struct ploop_error *err)
+/* What the original does with every snapshot that has several children: it goes when it has one. */
+static int mark_temporary(struct change *change, const struct snapshot *snapshot, const char *why,
+			  struct ploop_error *err)
 {
 	int r;
 
-	log_warning("Unable to delete snapshot %s as there are %u references to it; marking it as temporary instead",
-		    snapshot->guid.text, snapshot->children);
+	log_warning(
+		"Unable to delete snapshot %s as there are %u references to it; marking it as temporary instead (%s)",
+		snapshot->guid.text, snapshot->children, why);
 	if (snapshot->temporary != SNAPSHOT_KEPT)
 		return 0;
 	r = descriptor_set_temporary(change->descriptor, &snapshot->guid, SNAPSHOT_TEMPORARY);
@@ -238,13 +245,11 @@ static int mark_temporary(struct change *change, const struct snapshot *snapshot
 	return r < 0 ? r : change_commit(change, err);
 }
 
-static int delete_snapshot(struct change *change, const struct snapshot *snapshot, struct ploop_error *err)
+static int delete_without_children(struct change *change, const struct snapshot *snapshot, struct ploop_error *err)
 {
 	char uuid[PLOOP_UUID];
 	int r;
 
-	if (snapshot->children > 1)
-		return mark_temporary(change, snapshot, err);
 	memcpy(uuid, snapshot->guid.text, sizeof(uuid));
 	r = check_delete(change, snapshot, err);
 	if (r == 0)
@@ -254,14 +259,19 @@ static int delete_snapshot(struct change *change, const struct snapshot *snapsho
 	return r;
 }
 
-/* Its child takes its place: the two are merged. That takes the disk's lock itself. */
+/* A child takes its place: the two are merged, and others get what they need. That takes the disk's lock itself. */
 static int delete_inner(struct change *change, const struct snapshot *snapshot, struct ploop_error *err)
 {
-	const struct snapshot *child = &change->descriptor->snapshots[snapshot->first_child];
-	const struct guid uuid = child->guid;
+	struct ploop_error why;
+	const struct snapshot *heir = branch_heir(change, snapshot, &why);
 	_free_ char *disk = strdup(change->path);
-	const struct ploop_snapshot_merge merge = { .disk = disk, .uuid = uuid.text };
+	struct ploop_snapshot_merge merge = { .disk = disk };
+	struct guid uuid;
 
+	if (!heir)
+		return mark_temporary(change, snapshot, why.text, err);
+	uuid = heir->guid;
+	merge.uuid = uuid.text;
 	change_end(change);
 	if (!disk)
 		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "snapshot-delete");
@@ -278,9 +288,10 @@ int ploop_snapshot_delete(const char *disk, const char *uuid, struct ploop_error
 		r = change_find(&change, uuid, &snapshot, err);
 	if (r == 0)
 		r = change_check_format(&change, err);
-	if (r == 0 && snapshot->children == 1)
-		return delete_inner(&change, snapshot, err);
-	return r < 0 ? r : delete_snapshot(&change, snapshot, err);
+	if (r < 0)
+		return r;
+	return snapshot->children ? delete_inner(&change, snapshot, err)
+				  : delete_without_children(&change, snapshot, err);
 }
 
 /* ---- Temporary ---- */

@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "image/tree.h"
+#include "lib/branch.h"
 #include "lib/merge-names.h"
 
 /* Snapshots of one branch, the lowest first, that become one. */
@@ -65,9 +66,6 @@ static int take_files(struct piece *piece, const struct change *change, const st
 	for (; piece->n < n; piece->n++) {
 		const struct snapshot *s = chain[piece->n];
 
-		if (piece->n + 1 < n && s->children > 1)
-			return error_set(err, -EINVAL, PLOOP_EXIT_PARAM,
-					 "Can't merge to snapshot %s: it has %u children", s->guid.text, s->children);
 		piece->paths[piece->n] = descriptor_file(change->descriptor, s);
 		if (!piece->paths[piece->n] || !piece->descriptor) {
 			piece->n++;
@@ -112,7 +110,19 @@ static int find_device(struct piece *piece, const struct change *change, const s
 	return 0;
 }
 
-static int look(const struct ploop_snapshot_merge *what, struct piece *piece, struct ploop_error *err)
+/* chain[0 .. n-1] become one. Returns 1 and no piece when a branch must be taken off first. */
+static int look_at(const struct change *change, const struct snapshot **chain, unsigned n, struct piece *piece,
+		   struct branch *branch, struct ploop_error *err)
+{
+	int r = branch_find(change, chain, n, branch, err);
+
+	if (r == 0)
+		r = take_files(piece, change, chain, n, err);
+	return r ? r : find_device(piece, change, chain, err);
+}
+
+static int look(const struct ploop_snapshot_merge *what, struct piece *piece, struct branch *branch,
+		struct ploop_error *err)
 {
 	_change_end_ struct change change = { .lock = -EBADF };
 	const struct snapshot *chain[TREE_MAX_DEPTH], *high;
@@ -131,9 +141,7 @@ static int look(const struct ploop_snapshot_merge *what, struct piece *piece, st
 	if (n < 0)
 		return n;
 	r = find_low(&change, what, chain, n, &low, err);
-	if (r == 0)
-		r = take_files(piece, &change, chain + low, (unsigned)(n - low), err);
-	return r < 0 ? r : find_device(piece, &change, chain + low, err);
+	return r < 0 ? r : look_at(&change, chain + low, (unsigned)(n - low), piece, branch, err);
 }
 
 static int merge_online(const struct ploop_snapshot_merge *what, const struct piece *piece, struct ploop_error *err)
@@ -172,11 +180,17 @@ static int merge_offline(const struct ploop_snapshot_merge *what, const struct p
 int ploop_snapshot_merge(const struct ploop_snapshot_merge *what, struct ploop_error *err)
 {
 	_cleanup_(cleanup_piece) struct piece piece = { 0 };
+	struct branch branch;
 	int r;
 
 	if (what->all && (what->uuid || what->ancestor))
 		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM, "Options -u and -A can't be used together");
-	r = look(what, &piece, err);
+	while ((r = look(what, &piece, &branch, err)) > 0) {
+		r = branch_detach(what, what->disk, &branch, err);
+		branch_clear(&branch);
+		if (r < 0)
+			break;
+	}
 	if (r == 0)
 		r = *piece.device ? merge_online(what, &piece, err) : merge_offline(what, &piece, err);
 	if (r < 0)

@@ -97,6 +97,78 @@ both() {
 	ploop -v-1 umount -d dev/ploop0
 }
 
+# contents: each snapshot with what it holds.
+contents() {
+	local uuid
+	for uuid in $(uuids); do
+		ploop -v-1 mount -r -c look -d dev/ploop9 -u "$uuid" d
+		echo "$uuid $(sha256sum <dev/ploop9)"
+		ploop -v-1 umount -d dev/ploop9
+	done | sort
+}
+
+# same_but WITHOUT: all snapshots hold what they held in the file `held`, but this one, which is gone; and nothing is left over.
+same_but() {
+	diff <(grep -v "^$1" held) <(contents)
+	[ "$(find d -name 'root.hds*' | wc -l)" = "$(uuids | wc -w)" ]
+	[ ! -e d/DiskDescriptor.xml.journal ]
+	for file in d/root.hds*; do qemu-img check -q -f parallels "$file"; done
+}
+
+parent_of() {
+	ploop snapshot-list -H -o parent_uuid,uuid d | tr -d '{}' | awk -v it="$1" '$2 == it { print $1 }'
+}
+
+# branches: base A, on it B; on that C, with a leaf of its own, and the top. Zeros cover data of the base in one of them.
+branches() {
+	chain
+	ploop -v-1 umount -d dev/ploop0
+	ploop -v-1 snapshot-switch -D -u "$B" d
+	ploop -v-1 mount -d dev/ploop0 d
+	fill 12
+	dd if=/dev/zero of=dev/ploop0 bs=1M seek=2 count=2 conv=notrunc oflag=direct status=none
+	ploop -v-1 umount -d dev/ploop0
+	contents >held
+}
+
+@test "snapshot-delete of one that two are made on: each keeps what it holds" {
+	branches
+	run ploop snapshot-delete -u "$B" d
+	status_is 0
+	same_but "$B"
+	[ "$(parent_of "$C")$(parent_of "$TOP")" = "$A$A" ]
+	# Now the base has two; it has one heir, which the other is made on.
+	contents >held
+	ploop -v-1 snapshot-delete -u "$A" d
+	same_but "$A"
+	[ "$(parent_of "$TOP")" = "$C" ]
+}
+
+@test "snapshot-merge into one that others are made on: these keep what they hold" {
+	branches
+	ploop -v-1 snapshot-merge -u "$C" d
+	same_but "$B"
+	contents >held
+	run ploop snapshot-merge -A d
+	status_is 38
+	output_has "Can't merge to snapshot {$A}: it has 2 children"
+	[ "$(uuids | wc -w)" = 4 ]
+}
+
+@test "snapshot-delete of one that the running disk and another are made on" {
+	branches
+	ploop -v-1 mount -d dev/ploop0 d
+	ploop -v-1 snapshot-delete -u "$B" d
+	[ "$(ploop list --json | jq '.devices[0].images | length')" = 2 ]
+	# The base's heir would be the disk that runs.
+	run ploop snapshot-delete -u "$A" d
+	status_is 0
+	output_has "marking it as temporary instead (the disk is in use, and is made on it)"
+	ploop -v-1 umount -d dev/ploop0
+	same_but "$B"
+	[ "$(ploop snapshot-list -H -o temporary,uuid d | grep -c ^t)" = 1 ]
+}
+
 @test "snapshot-merge -n: a new image takes the place of two" {
 	local before
 	chain

@@ -291,7 +291,9 @@ read_mark() {
 	[ "$output" = "Unable to delete base image" ]
 	ploop snapshot -u "$A" d
 	ploop snapshot-switch -D -u "$A" d
+	ploop mount d
 	run ploop snapshot-delete -u "$A" d
+	ploop umount d
 	status_is 0
 	output_has "as there are 2 references to it; marking it as temporary instead"
 	[ "$(ploop snapshot-list --json d | jq '.snapshots[0].temporary')" = true ]
