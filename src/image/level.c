@@ -1,5 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* level.c - see level.h. */
+/*
+ * level.c - see level.h.
+ *
+ * Order of level_clear_mark(), of an image that a process left which died:
+ *  1. What is in the host's cache of the file is durable: the index that is read next is the one that a power cut leaves.
+ *  2. What no entry names is cut off the end of the file.
+ *  3. The mark goes, durably.
+ */
 #include "image/level.h"
 
 #include <errno.h>
@@ -183,7 +190,11 @@ int level_clear_mark(struct loop *loop, struct delta *delta, int lock, struct pl
 		log_info("%s is marked as in use and cannot be written (%s): the mark stays", path, strerror(-r));
 		r = 0;
 	} else {
-		r = write_clean(file, delta);
+		r = io_sync(file);
+		if (!r)
+			r = level_cut_tail(file, delta);
+		if (!r)
+			r = write_clean(file, delta);
 		io_close(file);
 		if (r < 0)
 			error_sys(err, r, PLOOP_EXIT_WRITE, "Can't clear the in-use mark of %s", path);

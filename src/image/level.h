@@ -35,10 +35,13 @@ int level_open(const struct level_request *request, struct delta *delta, int *re
 int level_parse(struct delta *delta, uint32_t cluster, struct ploop_error *err);
 
 /*
- * Takes the mark "in use" off a delta below the top, whose read lock is held as `lock`. Not being able to write the
- * file is no failure: the mark then stays, and does no harm.
+ * Takes the mark "in use" off a delta below the top, whose read lock is held as `lock`, after what was left unused at the end of
+ * the file is cut off. Not being able to write the file is no failure: the mark then stays, and does no harm.
  */
 int level_clear_mark(struct loop *loop, struct delta *delta, int lock, struct ploop_error *err);
+
+/* level-tail.c: cuts off what no entry of the index names at the end of a file that is open for writing and nobody else's. */
+int level_cut_tail(struct io_file *file, const struct delta *delta);
 
 /* Opens the file of a level once more, for writing: the very file that is locked as `lock`. */
 int level_reopen(struct loop *loop, const struct delta *delta, int lock, struct io_file **ret, struct ploop_error *err);

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -107,6 +108,24 @@ static uint32_t mark_of(const char *name)
 	close(fd);
 	free(path);
 	return le32toh(mark);
+}
+
+static void set_size(const char *name, uint64_t size)
+{
+	char *path = dir_path(dir, name);
+
+	assert_int_equal(truncate(path, (off_t)size), 0);
+	free(path);
+}
+
+static uint64_t size_of(const char *name)
+{
+	char *path = dir_path(dir, name);
+	struct stat st;
+
+	assert_int_equal(stat(path, &st), 0);
+	free(path);
+	return (uint64_t)st.st_size;
 }
 
 static int open_request(struct stack_request request, const char *const *names, unsigned n, struct stack **ret)
@@ -396,6 +415,30 @@ static void test_in_use(void **state)
 	assert_int_equal(mark_of("root.hds"), PLOOP1_CLOSED);
 }
 
+/* What a crash left behind the last cluster that is named goes with the mark, unless the index cannot be trusted. */
+static void test_tail(void **state)
+{
+	const uint32_t third = htole32(3), wild = htole32(UINT32_MAX);
+
+	(void)state;
+	create_chain();
+	mark_in_use("root.hds");
+	patch("root.hds", &third, sizeof(third), PLOOP1_HEADER + 4);
+	set_size("root.hds", 9 * MIB);
+	mark_in_use("root.hds.1");
+	patch("root.hds.1", &wild, sizeof(wild), PLOOP1_HEADER);
+	set_size("root.hds.1", 9 * MIB);
+	stack_close(open_good(reading, DESCRIPTOR_NAME));
+	assert_int_equal(size_of("root.hds"), 9 * MIB);
+	stack_close(open_good(writing, DESCRIPTOR_NAME));
+	assert_int_equal(size_of("root.hds"), 4 * MIB);
+	assert_int_equal(size_of("root.hds.1"), 9 * MIB);
+	/* One that was closed is nobody's business. */
+	set_size("root.hds", 7 * MIB);
+	stack_close(open_good(writing, DESCRIPTOR_NAME));
+	assert_int_equal(size_of("root.hds"), 7 * MIB);
+}
+
 /* A file that can be read but not safely written. */
 static void test_read_only_image(void **state)
 {
@@ -457,6 +500,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_descriptor_cluster, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_raw, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_in_use, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(test_tail, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_read_only_image, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_deep, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_odd_files, set_up, tear_down),
