@@ -61,15 +61,6 @@ static void check_waited(struct world *world, const struct fault *fault)
 				   strerror(-world->slots[i].result));
 }
 
-static void settle(struct world *world)
-{
-	while (world->lost || sim_is_cut(world->sim)) {
-		world_recover(world);
-		if (!world_open(world, world->disk.odd, DEVICE_FULL_STOP) && world_read_all(world, true))
-			world_close(world);
-	}
-}
-
 /* One life in which the nth operation fails. False when there were fewer than n. */
 static bool live(struct world *world, const struct fault *fault, uint64_t nth)
 {
@@ -90,7 +81,7 @@ static bool live(struct world *world, const struct fault *fault, uint64_t nth)
 	failed |= sim_failed(world->sim);
 	sim_fail(world->sim, 0, 0, 0);
 	world->may_fail = false;
-	settle(world);
+	world_settle(world);
 	if (world_open(world, true, DEVICE_FULL_STOP))
 		world_fail(world, "does not open again");
 	world_read_all(world, false);
@@ -139,7 +130,7 @@ static bool live_to_cut(struct world *world, uint64_t nth, uint64_t salt)
 			world_close(world);
 	}
 	cut = sim_is_cut(world->sim);
-	settle(world);
+	world_settle(world);
 	return cut;
 }
 
@@ -263,7 +254,7 @@ static void full_and_cut(struct world *world)
 	for (unsigned i = 0; i < 2000 && world->busy; i++)
 		world_turn(world);
 	sim_cut(world->sim);
-	settle(world);
+	world_settle(world);
 }
 
 /* False: a finding. */

@@ -96,9 +96,9 @@ static void happen(struct world *world, const struct session *session)
 		breathe(world);
 	if (session->full && prng_one_in(prng, 32))
 		device_resume(world->device);
-	if (session->push && prng_one_in(prng, 150))
+	if (session->push && prng_one_in(prng, 60))
 		world_push(world);
-	if (session->merge && prng_one_in(&world->prng, 100))
+	if (session->merge && prng_one_in(&world->prng, 30))
 		world_merge(world);
 	if (session->grow && prng_one_in(&world->prng, 100))
 		world_grow(world);

@@ -84,6 +84,7 @@ static uint64_t draw_larger(struct world *world)
 
 static void resize_to(struct world *world, uint64_t size)
 {
+	const struct disk_level before = world->before, after = world->after;
 	struct ploop_error err = { 0 };
 	int r;
 
@@ -102,6 +103,9 @@ static void resize_to(struct world *world, uint64_t size)
 	if (world->erased)
 		oracle_write_done(&world->oracle, world->erased, size / SECTOR, (world->disk.size - size) / SECTOR, r);
 	world->erased = NULL;
+	/* One that failed before may still come to light. */
+	world->before = before;
+	world->after = after;
 	/* A merge that was stopped half-way is no finding. */
 	if (r != -EBUSY && r != -EROFS && !may_fail(world, r))
 		world_fail(world, "the size cannot be changed: %s", err.text);

@@ -375,32 +375,24 @@ static void on_merged(void *data, int result)
 	world->merges++;
 }
 
-void world_merge(struct world *world)
+void world_merge_levels(struct world *world, unsigned low, unsigned high)
 {
-	struct prng *prng = &world->prng;
-	struct device_merge_config config = { .done = on_merged, .data = world };
+	struct device_merge_config config = { .low = low, .high = high, .done = on_merged, .data = world };
 	struct ploop_error err = { 0 };
 	int r;
 
-	if (world->merging) {
-		device_merge_stop(world->device);
+	if (world_works(world) || world->read_only || high >= world->disk.nlevels || low >= high)
 		return;
-	}
-	if (world_works(world) || world->read_only || world->disk.nlevels < 2)
-		return;
-	world->merge_low = config.low = (unsigned)prng_below(prng, world->disk.nlevels - 1);
-	world->merge_high = config.high =
-		config.low + 1 + (unsigned)prng_below(prng, world->disk.nlevels - 1 - config.low);
-	if (config.high == world->disk.nlevels - 1)
-		world->merge_low = config.low = config.high - 1;
-	r = io_open(sim_loop(world->sim), &io_sim, world->disk.levels[config.low].path, IO_RDWR, &config.file, NULL);
+	world->merge_low = low;
+	world->merge_high = high;
+	r = io_open(sim_loop(world->sim), &io_sim, world->disk.levels[low].path, IO_RDWR, &config.file, NULL);
 	world->merge_file = config.file;
-	world->disk.levels[config.low].settled = false;
+	world->disk.levels[low].settled = false;
 	world->merging = true;
 	if (!r)
 		r = device_merge(world->device, &config, &err);
 	if (world->verbose)
-		printf("  merge %u..%u: %d %s\n", config.low, config.high, r, err.text);
+		printf("  merge %u..%u: %d %s\n", low, high, r, err.text);
 	if (!r)
 		return;
 	/* A lower delta that is too small, or an older merge that was stopped, is no finding. */
@@ -409,6 +401,22 @@ void world_merge(struct world *world)
 	world->merging = false;
 	io_close(world->merge_file);
 	world->merge_file = NULL;
+}
+
+void world_merge(struct world *world)
+{
+	struct prng *prng = &world->prng;
+	unsigned low, high;
+
+	if (world->merging) {
+		device_merge_stop(world->device);
+		return;
+	}
+	if (world_works(world) || world->disk.nlevels < 2)
+		return;
+	low = (unsigned)prng_below(prng, world->disk.nlevels - 1);
+	high = low + 1 + (unsigned)prng_below(prng, world->disk.nlevels - 1 - low);
+	world_merge_levels(world, high == world->disk.nlevels - 1 ? high - 1 : low, high);
 }
 
 static void on_event(void *data, enum device_event event)
@@ -517,6 +525,8 @@ void world_close(struct world *world)
 	world->lost = world->close_result != 0;
 	sim_fail(world->sim, 0, 0, 0);
 	sim_cut_after(world->sim, 0);
+	if (world->close_result)
+		world_settle_size(world); /* of a new size that failed with the device nobody knows more than the file */
 	if (!disk_check(&world->disk, world->sim, expect))
 		world_fail(world, "%s", world->disk.text);
 }
@@ -563,4 +573,13 @@ void world_recover(struct world *world)
 		world_fail(world, "%s", world->disk.text);
 	world->cut_kind = prng_one_in(&world->prng, 5) ? SIM_CUT_PROCESS : SIM_CUT_POWER;
 	sim_set_cut(world->sim, world->cut_kind);
+}
+
+void world_settle(struct world *world)
+{
+	while (world->lost || sim_is_cut(world->sim)) {
+		world_recover(world);
+		if (!world_open(world, world->disk.odd, DEVICE_FULL_STOP) && world_read_all(world, true))
+			world_close(world);
+	}
 }

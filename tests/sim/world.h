@@ -96,8 +96,12 @@ struct slot *world_submit(struct world *world, enum device_kind kind, unsigned f
 void world_submit_random(struct world *world);
 /* Begins to put a new top on the stack, if that can be. */
 void world_push(struct world *world);
+/* Begins to merge these levels, if that can be. */
+void world_merge_levels(struct world *world, unsigned low, unsigned high);
 /* Merges some levels, or stops the merge that is under way. */
 void world_merge(struct world *world);
+/* Recovers from a cut or a close that failed, until all was read and found good. */
+void world_settle(struct world *world);
 /* world-size.c: begins to make the disk larger, if that can be. */
 void world_grow(struct world *world);
 /* Makes it smaller, and waits for that; if nothing is under way. */
