@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Small disks for the crash tests: how they are made, and how they are read by lines that know nothing but the format."""
+import collections
+import json
+import pathlib
+import struct
+import subprocess
+import xml.etree.ElementTree as ElementTree
+
+CLUSTER = 64 << 10
+TOP = "{5fbaabe3-6958-40ff-92a7-860e329aab41}"
+NONE = "{00000000-0000-0000-0000-000000000000}"
+A, B, C, NEW, NOBODY = ("{11111111-aaaa-4bbb-8ccc-00000000000%d}" % n for n in range(1, 6))
+KNOWN = {TOP, A, B, C, NEW}
+
+Snapshot = collections.namedtuple("Snapshot", "content temporary parent file")
+
+PLOOP = "ploop"
+
+
+def use(program):
+    global PLOOP
+    PLOOP = program
+
+
+def run(*command, check=True, **more):
+    return subprocess.run(command, check=check, capture_output=True, text=True, **more)
+
+
+def ploop(*arguments, **more):
+    return run(PLOOP, *arguments, **more)
+
+
+# ---- The format, as anybody could read it ----
+
+def header(path):
+    """(version, bytes of a cluster, entries, in use, extension) of a ploop1 image; None for a raw one."""
+    with open(path, "rb") as file:
+        head = file.read(64)
+    version = {b"WithoutFreeSpace": 1, b"WithouFreSpacExt": 2}.get(head[:16])
+    if not version:
+        return None
+    sectors, entries = struct.unpack_from("<II", head, 28)
+    return version, sectors * 512, entries, head[44:48] == b"p59.", struct.unpack_from("<Q", head, 56)[0]
+
+
+def clusters(path, cluster):
+    """{virtual cluster: bytes} of one image."""
+    data = path.read_bytes()
+    head = header(path)
+    if not head:
+        return {v: data[v * cluster:(v + 1) * cluster].ljust(cluster, b"\0") for v in range(-(-len(data) // cluster))}
+    version, size, entries, _, _ = head
+    assert size == cluster, f"{path.name}: clusters of {size} bytes"
+    unit = 512 if version == 1 else size
+    bat = struct.unpack_from(f"<{entries}I", data, 64)
+    assert len(set(bat) - {0}) == sum(k != 0 for k in bat), f"{path.name}: a cluster is used twice"
+    return {v: data[k * unit:k * unit + size].ljust(size, b"\0") for v, k in enumerate(bat) if k}
+
+
+def read_disk(folder):
+    """{GUID: Snapshot} of all snapshots, the top among them."""
+    root = ElementTree.parse(folder / "DiskDescriptor.xml").getroot()
+    size = int(root.findtext("Disk_Parameters/Disk_size")) * 512
+    cluster = int(root.findtext("StorageData/Storage/Blocksize")) * 512
+    files = {i.findtext("GUID"): i.findtext("File") for i in root.iterfind("StorageData/Storage/Image")}
+    shots = {s.findtext("GUID"): s for s in root.iterfind("Snapshots/Shot")}
+    parents = {guid: s.findtext("ParentGUID") for guid, s in shots.items()}
+    assert set(files) == set(shots), "Images and Shots differ"
+    assert root.findtext("Snapshots/TopGUID") == TOP
+    images = {guid: clusters(folder / name, cluster) for guid, name in files.items()}
+    disk = {}
+    for guid in files:
+        content, at = {}, guid
+        while at != NONE:
+            content = images[at] | content
+            at = parents[at]
+        data = b"".join(content.get(v, bytes(cluster)) for v in range(-(-size // cluster)))[:size]
+        disk[guid] = Snapshot(data, shots[guid].find("Temporary") is not None, parents[guid], files[guid])
+    return disk
+
+
+def others(folder, disk):
+    """Files that the descriptor does not name."""
+    named = {snapshot.file for snapshot in disk.values()}
+    return {p.name for p in folder.iterdir() if p.is_file()} - named - {"DiskDescriptor.xml", "DiskDescriptor.xml.lck"}
+
+
+# ---- Disks to work on ----
+
+def write(path, pattern, offset, form="parallels", length=CLUSTER):
+    run("qemu-io", "-f", form, "-c", f"write -q -P {pattern} {offset} {length}", str(path))
+
+
+def snapshots(folder):
+    return json.loads(ploop("snapshot-list", "--json", str(folder)).stdout)["snapshots"]
+
+
+def top_of(folder):
+    return pathlib.Path(next(s["file"] for s in snapshots(folder) if s["current"]))
+
+
+def leaf_of(folder):
+    return next(s["uuid"] for s in snapshots(folder) if not s["children"] and not s["current"])
+
+
+def file_of(folder, guid):
+    return next(s["file"] for s in snapshots(folder) if s["uuid"] == guid)
+
+
+def branches(folder):
+    """base A - B - top, each with some clusters of its own; on A also C and a leaf without a known name."""
+    folder.mkdir()
+    ploop("init", "-s", "512k", "-b", "128", "-t", "none", str(folder / "root.hds"))
+    for number, uuid in enumerate((A, C)):
+        write(top_of(folder), number + 1, number * CLUSTER)
+        write(top_of(folder), number + 8, 6 * CLUSTER)
+        ploop("snapshot", "-u", uuid, str(folder))
+    write(top_of(folder), 3, 2 * CLUSTER)
+    ploop("snapshot-switch", "-D", "-u", A, str(folder))
+    write(top_of(folder), 4, 3 * CLUSTER)
+    ploop("snapshot", "-u", B, str(folder))
+    write(top_of(folder), 5, 0)
+
+
+def chain(folder, *options, form="parallels"):
+    """base A - B - C - top: clusters of each alone, of several, and one that is written over by zeros."""
+    folder.mkdir()
+    ploop("init", "-s", "768k", "-b", "128", "-t", "none", *options, str(folder / "root.hds"))
+    for number, uuid in enumerate((A, B, C, None), 1):
+        top = top_of(folder)
+        write(top, number, (number - 1) * CLUSTER, form)
+        write(top, number + 8, 6 * CLUSTER, form)
+        write(top, number + 16, (6 + number) * CLUSTER - 4096, form, 8192)
+        if number == 3:
+            write(top, 0, 0, form)
+        if uuid:
+            ploop("snapshot", "-u", uuid, str(folder))
+        form = "parallels"
+
+
+def raw_chain(folder):
+    chain(folder, "-f", "raw", form="raw")
