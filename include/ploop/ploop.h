@@ -340,6 +340,58 @@ PLOOP_API int ploop_check_undo(const char *image, const char *undo, bool force, 
 /* A word such as "duplicate", the same in JSON. */
 PLOOP_API const char *ploop_check_kind_name(enum ploop_check_kind kind);
 
+/* ---- Resize: the device, its partition and its file system in one go ---- */
+
+enum ploop_resize_flags {
+	PLOOP_RESIZE_OFFLINE = 1, /* refuse (-EBUSY) when the disk is in use, where a balloon would make it smaller */
+};
+
+/* Zero it, fill in `disk` and `size`. */
+struct ploop_resize {
+	const char *disk; /* a descriptor or its folder */
+	uint64_t size;    /* bytes of the disk; rounded up to whole clusters */
+	unsigned flags;   /* enum ploop_resize_flags */
+	ploop_progress_fn progress; /* NULL: none */
+	void *progress_data;
+};
+
+/* What it came to. */
+struct ploop_resized {
+	uint64_t size;      /* of the disk */
+	const char *fs;     /* static text, "ext4"; NULL: none that is known, and only the disk has a new size */
+	uint64_t fs_size;   /* bytes that the file system lies in */
+	bool disk_larger;   /* than was asked for: snapshots, or whoever uses it, need it so large */
+	bool ballooned;     /* a balloon takes the rest of the file system away */
+};
+
+/*
+ * Makes a disk larger or smaller: images, device, partition table, last partition and the ext or XFS file system in it. In use it grows
+ * under whoever uses it. Needs root. However it is cut off, the disk opens and mounts, and the same call again finishes.
+ * Status 38 with the true minimum when it is too small for what is in it: nothing was touched then.
+ */
+PLOOP_API int ploop_resize(const struct ploop_resize *what, struct ploop_resized *ret, struct ploop_error *err);
+
+struct ploop_resize_info {
+	uint64_t size;       /* of the disk, bytes */
+	uint32_t cluster;    /* bytes */
+	char device[64];     /* that serves it; "": none */
+	unsigned partition;  /* the last one, that a resize changes; 0: there is no partition table */
+	uint64_t start, end; /* bytes of the disk between which the file system may lie */
+	const char *fs;      /* static text, "ext4" or "xfs"; NULL: none that is known */
+	uint64_t fs_size, fs_block;
+	uint64_t inodes;          /* ext: of the file system, as large as it is; else 0 */
+	uint64_t bytes_per_inode; /* ext: in which ratio inodes come with growth; else 0 */
+	bool minimum_known;
+	uint64_t minimum, maximum; /* what may be asked for: sizes of the disk, bytes */
+	char minimum_why[256], maximum_why[256]; /* one line each; why it is not known, too */
+};
+
+/*
+ * How small and how large a disk can become, before anything is touched. The minimum of an ext file system that is not mounted
+ * takes a check of it (on a copy of what it changes), and needs root; it is what ploop_resize() then does.
+ */
+PLOOP_API int ploop_resize_info(const char *disk, struct ploop_resize_info *ret, struct ploop_error *err);
+
 /* ---- Modules: what this build and this host can do ---- */
 
 enum ploop_family {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* log.c - the one log sink of the process. It and the debug switch are the only mutable file-scope state of base. */
+/* log.c - the one log sink of the process. What belongs to it is the only mutable file-scope state of base. */
 #include "base/log.h"
 
 #include <stdio.h>
@@ -10,11 +10,22 @@
 
 static ploop_log_fn sink;
 static void *sink_data;
+static unsigned inner; /* log_inner_begin() without its end */
 
 void ploop_set_log(ploop_log_fn fn, void *data)
 {
 	sink = fn;
 	sink_data = data;
+}
+
+void log_inner_begin(void)
+{
+	inner++;
+}
+
+void log_inner_end(void)
+{
+	inner--;
 }
 
 void log_write(int level, const char *format, ...)
@@ -24,6 +35,8 @@ void log_write(int level, const char *format, ...)
 
 	if (!sink)
 		return;
+	if (inner && level >= LOG_LEVEL_RESULT && level != LOG_LEVEL_WARNING && level < LOG_LEVEL_DETAIL)
+		level = LOG_LEVEL_DETAIL;
 	va_start(ap, format);
 	vsnprintf(text, sizeof(text), format, ap);
 	va_end(ap);

@@ -25,6 +25,13 @@ void log_write(int level, const char *format, ...) __attribute__((format(printf,
 #define log_warning(...) log_write(LOG_LEVEL_WARNING, __VA_ARGS__)
 #define log_info(...) log_write(LOG_LEVEL_INFO, __VA_ARGS__)
 
+/*
+ * Between these, results and information are details: an operation is made of others here, of which the caller knows nothing.
+ * They may be nested.
+ */
+void log_inner_begin(void);
+void log_inner_end(void);
+
 /* True when PLOOP_DEBUG lists `room` or "all". */
 bool log_debugging(const char *room);
 

@@ -2,6 +2,7 @@
 /* report.c - the sink of the process's messages. */
 #include "cli/report.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -10,10 +11,11 @@
 #define VERBOSITY_TIMES 4
 
 static int report_verbosity;
+static bool report_is_aside;
 
 static void report_line(void *data, int level, const char *text)
 {
-	FILE *out = level < LOG_LEVEL_RESULT ? stderr : stdout;
+	FILE *out = level < LOG_LEVEL_RESULT || report_is_aside ? stderr : stdout;
 	struct timespec now;
 
 	(void)data;
@@ -32,6 +34,11 @@ void report_init(int verbosity)
 {
 	report_verbosity = verbosity;
 	ploop_set_log(report_line, NULL);
+}
+
+void report_aside(void)
+{
+	report_is_aside = true;
 }
 
 int report_error(const struct ploop_error *err)

@@ -11,6 +11,9 @@
  */
 void report_init(int verbosity);
 
+/* From now on all messages go to standard error, as what goes to standard output is for a program to read. */
+void report_aside(void);
+
 /* One line on standard error. Returns the exit status for the process, which is never 0. */
 int report_error(const struct ploop_error *err);
 

@@ -11,6 +11,7 @@ const struct verb *const verbs[] = {
 	&verb_restore_descriptor,
 	&verb_check,
 	&verb_convert,
+	&verb_resize,
 
 	/* Snapshots: what a disk was */
 	&verb_snapshot,

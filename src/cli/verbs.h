@@ -10,6 +10,7 @@ extern const struct verb verb_init;
 extern const struct verb verb_restore_descriptor;
 extern const struct verb verb_check;
 extern const struct verb verb_convert;
+extern const struct verb verb_resize;
 
 /* Snapshots */
 extern const struct verb verb_snapshot;

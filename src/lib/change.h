@@ -70,6 +70,9 @@ const struct ploop_device *change_user(const struct change *change, const struct
 int change_look(const struct change *change, const struct snapshot *snapshot, struct geometry *ret,
 		struct stack **ret_stack, struct ploop_error *err);
 
+/* What a crash left in the top, that nobody uses, is put right by opening it for writing once. */
+int change_recover_top(const struct change *change, struct ploop_error *err);
+
 /* The name of a new delta: that of the base with a new GUID behind it. The caller frees; NULL: no memory. */
 char *change_new_name(const struct change *change);
 

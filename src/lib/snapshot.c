@@ -28,7 +28,6 @@
 #include "image/stack.h"
 #include "image/tree.h"
 #include "lib/change.h"
-#include "lib/disk.h"
 #include "lib/freeze.h"
 
 #define SNAPSHOT_MAX_IMAGES 126 /* a chain of more gets no snapshot: the limit of the original */
@@ -67,18 +66,6 @@ static int check_descriptor(const struct taking *taking, struct ploop_error *err
 				 "Unable to create a snapshot. The maximum number of snapshots (%d) has been reached",
 				 n - 1);
 	return change_check_format(taking->change, err);
-}
-
-/* What is left of a crash in the top is put right by opening it for writing once. */
-static int recover_top(const struct change *change, struct ploop_error *err)
-{
-	const char *path = change->path;
-	const struct ploop_files files = { .paths = &path, .npaths = 1 };
-	const struct disk_config config = { .files = &files, .write = true, .depth = 16 };
-	struct ploop_disk *disk;
-	int r = disk_open(&config, &disk, err);
-
-	return r < 0 ? r : disk_close(disk, err);
 }
 
 static void cleanup_stack(struct stack **stack)
@@ -174,7 +161,7 @@ static int take_offline(struct taking *taking, struct ploop_error *err)
 	if (r == 0 && geometry.state == FORMAT_IN_USE) {
 		stack_close(take_ptr(stack));
 		log_info("%s was not closed properly: its top is recovered first", change->path);
-		r = recover_top(change, err);
+		r = change_recover_top(change, err);
 		if (r == 0)
 			r = change_look(change, top, &geometry, &stack, err);
 	}

@@ -6,12 +6,12 @@
  */
 #include "lib/superblock.h"
 
-#include <endian.h>
 #include <errno.h>
 #include <string.h>
 
 #include "base/checked.h"
 #include "base/le.h"
+#include "lib/superblock-fields.h"
 
 #define LBA 512u
 #define LARGE_LBA 4096u
@@ -21,59 +21,6 @@
 #define GPT_FIRST 32 /* in an entry: its first LBA */
 
 #define HEAD 4096u /* what is read of a file system */
-
-/* Bytes of an ext superblock, which lies 1 KiB into the file system. */
-enum {
-	EXT_START = 1024,
-	EXT_INODES = 0,
-	EXT_BLOCKS = 4,
-	EXT_FREE_BLOCKS = 12,
-	EXT_FREE_INODES = 16,
-	EXT_BLOCK_LOG = 24, /* of KiB */
-	EXT_CLUSTER_LOG = 28,
-	EXT_MAGIC = 56,
-	EXT_COMPAT = 92,
-	EXT_INCOMPAT = 96,
-	EXT_RO_COMPAT = 100,
-	EXT_BLOCKS_HIGH = 336,
-	EXT_FREE_BLOCKS_HIGH = 344,
-	EXT_OVERHEAD = 584, /* clusters; 0: not known */
-};
-#define EXT_MAGIC_VALUE 0xef53
-#define EXT_INCOMPAT_RECOVER 0x4u /* the journal has to be replayed */
-#define EXT_INCOMPAT_64BIT 0x80u
-#define EXT_RO_COMPAT_BIGALLOC 0x200u
-#define EXT_COMPAT_JOURNAL 0x4u
-#define EXT_INCOMPAT_EXTENTS 0x40u
-
-/* Bytes of an XFS superblock; numbers are big-endian. */
-enum {
-	XFS_BLOCK = 4,
-	XFS_BLOCKS = 8,
-	XFS_LOG_START = 48,
-	XFS_LOG_BLOCKS = 96,
-	XFS_INODES_LOG = 123, /* of inodes in a block */
-	XFS_INODES_PERCENT = 127,
-	XFS_INODES = 128,
-	XFS_FREE_INODES = 136,
-	XFS_FREE_BLOCKS = 144,
-};
-
-static uint32_t be32_get(const uint8_t *p)
-{
-	uint32_t v;
-
-	memcpy(&v, p, sizeof(v));
-	return be32toh(v);
-}
-
-static uint64_t be64_get(const uint8_t *p)
-{
-	uint64_t v;
-
-	memcpy(&v, p, sizeof(v));
-	return be64toh(v);
-}
 
 static const char *ext_name(const uint8_t *sb)
 {
