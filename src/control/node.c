@@ -62,7 +62,8 @@ int node_check(const char *name, struct ploop_error *err)
 			 path);
 }
 
-static int make_link(const char *path, const char *target, struct ploop_error *err)
+/* A partition may have a node of our own already, made by who saw it in sysfs before the kernel had made its own. */
+static int make_link(const char *path, const char *target, bool partition, struct ploop_error *err)
 {
 	char temporary[PATH_MAX + 32];
 	struct stat st;
@@ -71,7 +72,7 @@ static int make_link(const char *path, const char *target, struct ploop_error *e
 		return 0;
 	if (errno != EEXIST)
 		return error_sys(err, -errno, PLOOP_EXIT_MKNOD, "%s", path);
-	if (lstat(path, &st) < 0 || !S_ISLNK(st.st_mode))
+	if (lstat(path, &st) < 0 || !(S_ISLNK(st.st_mode) || (partition && S_ISBLK(st.st_mode))))
 		return error_set(err, -EEXIST, PLOOP_EXIT_MKNOD, "%s exists and is not a symlink; remove it", path);
 	snprintf(temporary, sizeof(temporary), "%s.new-%d", path, (int)getpid());
 	if (symlink(target, temporary) < 0 || rename(temporary, path) < 0)
@@ -118,7 +119,7 @@ static int sync_partition(const char *name, const char *node, unsigned partition
 	}
 	snprintf(target, sizeof(target), "%sp%u", node, partition);
 	if (access(target, F_OK) == 0)
-		return make_link(path, target, err);
+		return make_link(path, target, true, err);
 	remove_ours(path, true);
 	if (mknod(path, S_IFBLK | 0600, number) < 0 && errno != EEXIST)
 		return error_sys(err, -errno, PLOOP_EXIT_MKNOD, "%s", path);
@@ -145,7 +146,7 @@ int node_make(const char *name, const char *node, struct ploop_error *err)
 	r = node_path(name, 0, path);
 	if (r < 0)
 		return error_sys(err, r, PLOOP_EXIT_MKNOD, "%s", rundir_dev());
-	r = make_link(path, node, err);
+	r = make_link(path, node, false, err);
 	return r < 0 ? r : node_sync(name, node, err);
 }
 

@@ -35,7 +35,7 @@ disk_is_sound() {
 	local part
 	qemu-img check -q -f parallels disk.hds
 	run -0 ploop -v-1 gc .
-	run ! grep -v '^lock' <<<"$output"
+	run ! grep -vE '^(lock|$)' <<<"$output"
 	ploop -v-1 mount .
 	part=$(echo dev/ploop*p1)
 	case $(blkid -p -o value -s TYPE "$part") in
