@@ -240,6 +240,33 @@ struct ploop_restore {
  * found again. Refuses (-EEXIST) to replace a descriptor that names more images than one.
  */
 PLOOP_API int ploop_restore_descriptor(const struct ploop_restore *what, struct ploop_error *err);
+
+/* A disk is what its descriptor says, the files, and the images of a device that runs on them. */
+enum ploop_repair_side {
+	PLOOP_REPAIR_DESCRIPTOR,
+	PLOOP_REPAIR_FILES,
+	PLOOP_REPAIR_DEVICE,
+};
+
+struct ploop_repair {
+	enum ploop_repair_side behind; /* which of the three */
+	char *text, *remedy;           /* one line each: what is not in line, and what puts it right */
+	bool possible;                 /* false: it needs a decision, which the remedy names */
+	bool done;
+	struct ploop_error error; /* why it was not done, though it was to be; code 0: no error */
+};
+
+/*
+ * Compares descriptor, files and devices, tells which is behind, and unless `dry_run` puts right what needs no decision; no data
+ * is dropped by that. The caller frees with ploop_repair_free().
+ */
+PLOOP_API int ploop_repair_descriptor(const char *disk, bool dry_run, struct ploop_repair **ret, size_t *ret_n,
+				      struct ploop_error *err);
+PLOOP_API void ploop_repair_free(struct ploop_repair *items, size_t n);
+
+/* A word such as "device", the same in JSON. */
+PLOOP_API const char *ploop_repair_side_name(enum ploop_repair_side side);
+
 /* ---- check: what is wrong with an image, and putting it right ---- */
 
 /* What may be written. Each level includes those before it. */

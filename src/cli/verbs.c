@@ -9,6 +9,7 @@ const struct verb *const verbs[] = {
 	/* Disks: what works on files */
 	&verb_init,
 	&verb_restore_descriptor,
+	&verb_repair_descriptor,
 	&verb_check,
 	&verb_convert,
 	&verb_resize,

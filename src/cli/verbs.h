@@ -7,6 +7,7 @@
 
 /* Disks */
 extern const struct verb verb_init;
+extern const struct verb verb_repair_descriptor;
 extern const struct verb verb_restore_descriptor;
 extern const struct verb verb_check;
 extern const struct verb verb_convert;

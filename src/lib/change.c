@@ -79,7 +79,8 @@ int change_open(struct change *change, const char *disk, struct ploop_error *err
 		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM, "%s is no DiskDescriptor.xml", disk);
 	if (r < 0)
 		return r;
-	r = journal_lock_disk(change->path, LOCK_WAIT_MS, &change->lock, err);
+	r = change->leave ? lock_disk(change->path, LOCK_WAIT_MS, &change->lock, err)
+			  : journal_lock_disk(change->path, LOCK_WAIT_MS, &change->lock, err);
 	if (r == 0)
 		r = lock_work_check(change->path, change->lock, err);
 	if (r == 0)

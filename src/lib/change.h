@@ -35,6 +35,7 @@ struct change {
 	size_t old_len;
 	bool journal; /* there is one of ours */
 	bool paused;
+	bool leave; /* what was interrupted is not settled at the beginning; set it before change_open() */
 	struct ploop_device *devices; /* all that live */
 	size_t ndevices;
 	const struct ploop_device *writer; /* the device that writes to the disk's top; NULL: none */

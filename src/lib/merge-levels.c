@@ -163,6 +163,22 @@ static int start(struct control_client *client, const struct ploop_merge_levels 
 	return control_call(client, "merge", arguments, NULL, err);
 }
 
+/* When a descriptor names more images than the device has, one of the two is behind. */
+static int single_delta(const struct ploop_device *device, struct ploop_error *err)
+{
+	_descriptor_free_ struct descriptor *d = NULL;
+	_free_ char *path = NULL;
+
+	if (merge_names_find(device->descriptor, device->images[0], &path) > 0 &&
+	    descriptor_open(path, &d, NULL) == 0 && d->nsnapshots > 1)
+		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM,
+				 "Single delta, nothing to merge: %s has one image and %s names %u; which of the two "
+				 "is behind tells "
+				 "`ploop repair-descriptor --dry-run %s`",
+				 device->device, path, d->nsnapshots, path);
+	return error_set(err, -EINVAL, PLOOP_EXIT_PARAM, "Single delta, nothing to merge");
+}
+
 static int check_levels(const struct ploop_merge_levels *merge, const struct ploop_device *device, uint32_t *ret_high,
 			struct ploop_error *err)
 {
@@ -170,7 +186,7 @@ static int check_levels(const struct ploop_merge_levels *merge, const struct plo
 	uint32_t high = merge->high == PLOOP_MERGE_TOP ? top : merge->high;
 
 	if (!top)
-		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM, "Single delta, nothing to merge");
+		return single_delta(device, err);
 	if (high > top)
 		return error_set(err, -EINVAL, PLOOP_EXIT_SYSFS, "Illegal top level");
 	if (merge->low >= high)

@@ -52,10 +52,26 @@ static int find_beside(const char *image, char **ret, struct ploop_error *err)
 	return 0;
 }
 
+int merge_names_find(const char *descriptor, const char *image, char **ret)
+{
+	_descriptor_free_ struct descriptor *d = NULL;
+	_free_ char *path = NULL;
+
+	if (descriptor)
+		path = strdup(descriptor);
+	else if (find_beside(image, &path, NULL) < 0)
+		return 0;
+	if (!path || descriptor_open(path, &d, NULL) < 0 || !count_named(d, &image, 1))
+		return 0;
+	*ret = take_ptr(path);
+	return 1;
+}
+
 static int refuse_apart(const struct merge_names *names, const char *image, struct ploop_error *err)
 {
 	return error_set(err, -EINVAL, PLOOP_EXIT_PARAM,
-			 "%s would not fit its images any more, as %s is not where it says; see `ploop snapshot-list`",
+			 "%s would not fit its images any more, as %s is not where it says; see `ploop "
+			 "repair-descriptor --dry-run`",
 			 names->change.path, image);
 }
 

@@ -25,6 +25,9 @@ struct merge_names {
 	bool remove;  /* what is merged is removed at the end; set it before merge_names_begin() */
 };
 
+/* 1 and the descriptor of a disk: `descriptor`, or when that is NULL the one in the folder of `image` if it names that. Else 0. */
+int merge_names_find(const char *descriptor, const char *image, char **ret);
+
 /*
  * Looks for a descriptor: `descriptor`, or when that is NULL the one in the folder of images[0]. Its lock is held from then on.
  * Fails when it names some of the images and could not name the result. Zero the struct. With `new_image`, a file that is about

@@ -69,6 +69,27 @@ looked_at() {
 	told_at_once ploop gc d
 }
 
+# behind WHAT TEXT: the one finding of a dry run, which changes nothing.
+behind() {
+	local held
+	held=$(sha256sum <d/DiskDescriptor.xml)
+	run ploop repair-descriptor --dry-run d
+	status_is 0
+	[[ "$output" == "$1 "* ]] || { echo "$output" >&2; return 1; }
+	output_has "$2"
+	[ "$(ploop repair-descriptor --dry-run --json d | jq -r '.findings | length, .[0].behind' | xargs)" = "1 $1" ]
+	[ "$(sha256sum <d/DiskDescriptor.xml)" = "$held" ]
+}
+
+repaired() {
+	run ploop repair-descriptor d
+	status_is 0
+	output_has ": done"
+	run ploop repair-descriptor d
+	status_is 0
+	[ "$output" = "descriptor, files and devices agree" ]
+}
+
 @test "while a device is merged: others look, and who wants to change the disk is told at once" {
 	require jq
 	chain
@@ -153,4 +174,91 @@ looked_at() {
 	ploop -v-1 snapshot-merge -A d
 	[ "$(sum)" = "$before" ]
 	[ "$(uuids)" = "$TOP" ]
+}
+
+@test "repair-descriptor: an older descriptor takes over the images of the device" {
+	chain
+	ploop -v-1 umount -d dev/ploop0
+	cp d/DiskDescriptor.xml older.xml
+	ploop -v-1 mount -d dev/ploop0 d
+	ploop -v-1 snapshot -u "$C" d
+	fill 9
+	now=$(sum)
+	cp older.xml d/DiskDescriptor.xml
+	for verb in snapshot snapshot-merge "snapshot-delete -u $B"; do
+		# shellcheck disable=SC2086
+		run ploop $verb d
+		status_is 39
+		output_has "do not agree on the images"
+		output_has "\`ploop repair-descriptor --dry-run $PWD/d/DiskDescriptor.xml\`"
+	done
+	behind descriptor "does not know $PWD/d/root.hds.{"
+	repaired
+	[ "$(uuids | wc -w)" = 4 ]
+	ploop -v-1 umount -d dev/ploop0
+	ploop -v-1 mount -d dev/ploop0 d
+	[ "$(sum)" = "$now" ]
+}
+
+@test "repair-descriptor: a device that lacks the new top gets it" {
+	chain
+	ploop -v-1 umount -d dev/ploop0
+	cp d/DiskDescriptor.xml older.xml
+	ploop -v-1 snapshot -u "$C" d
+	cp d/DiskDescriptor.xml newer.xml
+	cp older.xml d/DiskDescriptor.xml
+	ploop -v-1 mount -d dev/ploop0 d
+	cp newer.xml d/DiskDescriptor.xml
+	behind device "lacks $PWD/d/root.hds.{"
+	repaired
+	[ "$(images)" = 4 ]
+	[ "$(sum)" = "$before" ]
+}
+
+@test "repair-descriptor: what a device has merged is forgotten" {
+	chain
+	merging merge -d dev/ploop0 -l 1..2 --rate 10m
+	wait_for state '.done > 0'
+	kill -9 "$client"
+	wait "$client" || :
+	wait_for state '.state == "done"'
+	behind descriptor "which $PWD/dev/ploop0 has merged"
+	repaired
+	[ "$(uuids)" = "$A $TOP" ]
+	[ "$(sum)" = "$before" ]
+}
+
+@test "repair-descriptor: size, format, journal; a file that is missing needs a decision" {
+	mkdir d
+	ploop -v-1 init -s 32m -t none d/root.hds
+	sed -i 's|<Disk_size>65536<|<Disk_size>65000<|' d/DiskDescriptor.xml
+	behind descriptor "says 65000 sectors, and the disk has 65536"
+	repaired
+	sed -i "s/$TOP/$B/g" d/DiskDescriptor.xml
+	behind descriptor "is in old format: its top is {$B}"
+	repaired
+	ploop -v-1 snapshot -u "$A" d
+	printf 'ploop journal 1\noperation snapshot\nfile never.hds\nend\n' >d/DiskDescriptor.xml.journal
+	behind files "tells of a change that was interrupted"
+	repaired
+	ploop -v-1 snapshot-switch -D -u "$A" d
+	rm "$(ploop snapshot-list -H -o current,fname d | awk '$1 == "*" { print $2 }')"
+	behind files "is not there"
+	run ploop repair-descriptor d
+	status_is 39
+	run ploop repair-descriptor
+	status_is 38
+}
+
+@test "Single delta, nothing to merge: which one is behind is asked for" {
+	chain
+	ploop -v-1 umount -d dev/ploop0
+	ploop -v-1 mount -d dev/ploop0 d/root.hds
+	run ploop merge -d dev/ploop0
+	status_is 38
+	output_has "Single delta, nothing to merge: $PWD/dev/ploop0 has one image and $PWD/d/DiskDescriptor.xml names 3"
+	output_has "\`ploop repair-descriptor --dry-run"
+	run ploop repair-descriptor --dry-run d
+	output_has "with other images below it than"
+	output_has "nobody can tell which is right"
 }
