@@ -35,7 +35,10 @@
 #include "device/merge.h"
 
 #define LOWER_BATCH (UINT64_C(256) << 20) /* bytes copied between two commits */
-#define TOP_BATCH (UINT64_C(16) << 20)    /* bytes locked at a time */
+#define TOP_FIRST (UINT64_C(16) << 20)    /* bytes locked at a time, until it is known how long that takes */
+#define TOP_LEAST (UINT64_C(1) << 20)
+#define TOP_MOST (UINT64_C(64) << 20)
+#define TOP_NS UINT64_C(100000000) /* writers shall not wait longer for a batch */
 #define TOP_SPAN 65536u                   /* clusters locked at a time */
 #define SECOND UINT64_C(1000000000)
 
@@ -149,6 +152,17 @@ static void merge_clear(struct device_merge *merge)
 	merge_wait_commit(merge, dev->writer, MERGE_CLEAR);
 }
 
+/* TOP: the next batch is as large as can be done before writers have waited too long. */
+static void merge_pace(struct device_merge *merge)
+{
+	uint64_t took = loop_now(merge->device->loop) - merge->locked_at;
+
+	if (took > TOP_NS)
+		merge->batch = max_u64(merge->batch / 2, TOP_LEAST);
+	else if (took < TOP_NS / 2)
+		merge->batch = min_u64(merge->batch * 2, TOP_MOST);
+}
+
 /* TOP: the batch is over the border, when the last reads of what the top held there are over. */
 static void merge_cleared(struct device_merge *merge)
 {
@@ -161,6 +175,7 @@ static void merge_cleared(struct device_merge *merge)
 	for (unsigned i = 0; i < merge->ngone; i++)
 		alloc_free(&dev->writer->alloc, merge->gone[i], false);
 	merge->ngone = 0;
+	merge_pace(merge);
 	if (!merge->target->delta->format->has_index)
 		merge_map_raw(merge);
 	dev->under_end = merge->lock.last + 1;
@@ -204,7 +219,7 @@ void merge_settle(struct device_merge *merge)
 /* Where a batch that starts at `v` ends: after so many bytes to copy, at `limit` at the latest. */
 static uint32_t merge_batch_end(const struct device_merge *merge, uint32_t v, uint32_t limit)
 {
-	uint64_t most = merge->top ? TOP_BATCH : LOWER_BATCH, bytes = 0;
+	uint64_t most = merge->top ? merge->batch : LOWER_BATCH, bytes = 0;
 	uint32_t cluster;
 
 	while (v < limit && bytes < most)
@@ -262,6 +277,7 @@ static void merge_batch(struct device_merge *merge)
 		merge_choose(merge);
 		merge->step = MERGE_ALONE;
 		merge->locked = true;
+		merge->locked_at = loop_now(dev->loop);
 		lock_take(dev, &merge->lock, merge->next, merge->end - 1, false);
 		merge_alone(merge);
 	} else {
@@ -326,6 +342,7 @@ void merge_init(struct device_merge *merge)
 	merge->timer.expired = merge_expired;
 	merge->task.run = merge_run;
 	merge->job = (struct device_job){ .name = "a merge", .poke = merge_poke, .stop = merge_stop };
+	merge->batch = TOP_FIRST;
 	merge_copy_init(merge);
 }
 

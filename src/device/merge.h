@@ -7,7 +7,7 @@
 #include "device/internal.h"
 
 #define MERGE_COPIES 8
-#define TOP_BATCH_CLUSTERS 512u /* the same in clusters of 32 KiB */
+#define TOP_BATCH_CLUSTERS 2048u /* the largest batch of TOP in clusters of 32 KiB */
 
 enum merge_step {
 	MERGE_BATCH,  /* between batches */
@@ -43,6 +43,7 @@ struct device_merge {
 	struct map sources;    /* LOWER: the topmost entries of the sources */
 	uint32_t next, end;    /* the batch: `next` is what to copy next, `end` one past its last */
 	struct device_lock lock;
+	uint64_t batch, locked_at; /* TOP: bytes of a batch; when the present one was locked, ns */
 	uint32_t gone[TOP_BATCH_CLUSTERS]; /* TOP: the top's clusters whose entries are cleared */
 	unsigned ngone;
 	struct merge_copy copies[MERGE_COPIES];
