@@ -15,8 +15,10 @@
 #include "device/device.h"
 #include "lib/merge-names.h"
 
-#define POLL_FIRST_MS 2u
+/* It is looked after a while that is small beside what it has taken so far. */
+#define POLL_LEAST_MS 2u
 #define POLL_MOST_MS 200u
+#define POLL_SHARE 32u
 
 static const char *const state_names[] = { "none", "running", "paused", "done", "failed" };
 
@@ -131,9 +133,10 @@ static int wait_for_end(struct control_client *client, const struct ploop_merge_
 			struct ploop_merge_status *ret, struct ploop_error *err)
 {
 	bool stopping = false;
+	unsigned ms = POLL_LEAST_MS;
 	int r;
 
-	for (unsigned ms = POLL_FIRST_MS;; ms = (unsigned)min_u64(2 * ms, POLL_MOST_MS)) {
+	for (uint64_t waited = 0;; waited += ms) {
 		r = ask_status(client, ret, err);
 		if (r < 0 || is_over(ret))
 			return r;
@@ -145,6 +148,7 @@ static int wait_for_end(struct control_client *client, const struct ploop_merge_
 			if (r < 0)
 				return r;
 		}
+		ms = (unsigned)max_u64(POLL_LEAST_MS, min_u64(waited / POLL_SHARE, POLL_MOST_MS));
 		sleep_ms(ms);
 	}
 }
