@@ -105,6 +105,27 @@ def nbdkit(scratch, image):
     return Device(scratch, build)
 
 
+class Xfs:
+    """A file system that clones, on a loop device, which tells how much is written."""
+
+    def __init__(self, scratch, size):
+        self.part = scratch.part()
+        image, self.mount = self.part.path("xfs"), self.part.folder("mnt")
+        with open(image, "xb") as file:
+            file.truncate(size)
+        call("mkfs.xfs", "-q", "-m", "reflink=1", image)
+        node = _loop(self.part, image)
+        call("mount", node, self.mount)
+        self.part.undo(_unmount, self.mount)
+        self.stat = pathlib.Path("/sys/block", pathlib.Path(node).name, "stat")
+
+    def written_mib(self):
+        return int(self.stat.read_text().split()[6]) / 2048
+
+    def stop(self):
+        self.part.close()
+
+
 class Ploop:
     """The ploop program of a build folder, with a run directory of its own."""
 
@@ -123,15 +144,15 @@ class Ploop:
     def call(self, *argv):
         return call(self.program, *argv, env=self.env)
 
-    def mount(self, image):
-        """Attaches an image as a device."""
+    def mount(self, *images):
+        """Attaches images, the base first, as a device; its part.device is what ploop calls it."""
 
         def build(part):
-            said = self.call("mount", image)
+            said = self.call("mount", *images)
             found = re.search(r"dev=(\S+)", said)
             if not found:
-                raise Problem(f"ploop mount {image} does not name its device: {said.strip()}")
-            node = found[1]
+                raise Problem(f"ploop mount {' '.join(map(str, images))} does not name its device: {said.strip()}")
+            node = part.device = found[1]
             part.undo(self.call, "umount", "-d", node)
             pid = (self.run / pathlib.Path(node).name / "pid").read_text().split()[0]
             return os.path.realpath(node), [int(pid)]

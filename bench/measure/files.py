@@ -4,6 +4,7 @@ import array
 import mmap
 import os
 import random
+import shutil
 import struct
 
 from measure.scratch import call
@@ -38,18 +39,67 @@ def empty(path, form, size):
     return path
 
 
-def dirty(path, size, clusters):
-    """A version 2 image that was not closed: `clusters` of 1 MiB mapped in random order, all of them holes."""
-    entries = size // MIB
-    data = -(-(64 + 4 * entries) // MIB)
-    order = list(range(data, data + clusters))
-    random.Random(1).shuffle(order)
-    index = array.array("I", order + [0] * (entries - clusters))
-    head = struct.pack("<16sIIIIIQIII", b"WithouFreSpacExt", 2, 16, 1024, MIB // 512, entries, size // 512, 0x746F6E59,
-                       data * MIB // 512, 0)
+def _index(path, size, index, in_use):
+    """A new version 2 image with this index and room for what it names, all of it a hole."""
+    data = -(-(64 + 4 * len(index)) // MIB)
+    head = struct.pack("<16sIIIIIQIII", b"WithouFreSpacExt", 2, 16, 1024, MIB // 512, len(index), size // 512,
+                       0x746F6E59 if in_use else 0, data * MIB // 512, 0)
     with open(path, "xb") as file:
         file.write(head.ljust(64, b"\0"))
-        index.tofile(file)
-        file.truncate((data + clusters) * MIB)
+        array.array("I", [data + entry if entry is not None else 0 for entry in index]).tofile(file)
+        file.truncate((data + sum(entry is not None for entry in index)) * MIB)
         os.fsync(file.fileno())
+    return data
+
+
+def dirty(path, size, clusters):
+    """An image that was not closed: `clusters` of 1 MiB mapped in random order, all of them holes."""
+    order = list(range(clusters))
+    random.Random(1).shuffle(order)
+    _index(path, size, order + [None] * (size // MIB - clusters), True)
+    return path
+
+
+def written(path, size, seed=None, only=None):
+    """
+    An image with 1 MiB clusters, of which those that only(v) chooses (all) are mapped and written, in order or, with a
+    seed, in random order.
+    """
+    chosen = [v for v in range(size // MIB) if not only or only(v)]
+    places = list(range(len(chosen)))
+    if seed is not None:
+        random.Random(seed).shuffle(places)
+    index = [None] * (size // MIB)
+    for v, place in zip(chosen, places):
+        index[v] = place
+    data = _index(path, size, index, False)
+    chunk = mmap.mmap(-1, MIB)
+    chunk.write(random.Random(1).randbytes(MIB))
+    fd = os.open(path, os.O_WRONLY | os.O_DIRECT)
+    try:
+        for place in range(len(chosen)):
+            os.pwrite(fd, chunk, (data + place) * MIB)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    return path
+
+
+def forget(path):
+    """Nothing of it is in the host's cache any more."""
+    fd = os.open(path, os.O_RDONLY)
+    os.fsync(fd)
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    os.close(fd)
+
+
+def remember(path):
+    """All of it is."""
+    with open(path, "rb", buffering=0) as file:
+        while file.read(4 * MIB):
+            pass
+
+
+def copy(source, path):
+    shutil.copyfile(source, path)
     return path

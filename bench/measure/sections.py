@@ -22,6 +22,7 @@ class Plan:
     rounds: int
     seconds: float   # of one run
     first: int       # first writes of one run
+    merge: int       # bytes of an image that is merged
 
 
 def _name(write, random=True):
