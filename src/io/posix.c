@@ -14,6 +14,7 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/fd.h"
 
 /* What zeros are written from. Never written to. */
 #define ZEROS_LEN (256u * 1024)
@@ -175,7 +176,22 @@ static int posix_clone(struct io_op *op)
 	return ioctl(posix_file(op->file)->fd, FICLONERANGE, &range) ? -errno : 0;
 }
 
-static int posix_perform(struct io_op *op)
+int posix_pread(struct io_file *file, void *buffer, size_t len, uint64_t offset)
+{
+	ssize_t n = fd_pread(posix_file(file)->fd, buffer, len, offset);
+
+	if (n < 0)
+		return (int)n;
+	memset((char *)buffer + n, 0, len - (size_t)n);
+	return 0;
+}
+
+int posix_pwrite(struct io_file *file, const void *buffer, size_t len, uint64_t offset)
+{
+	return fd_pwrite(posix_file(file)->fd, buffer, len, offset);
+}
+
+int posix_perform(struct io_op *op)
 {
 	const struct io_ops *ops = op->file->ops;
 
@@ -215,7 +231,7 @@ static void posix_work(struct io_pool_job *job)
 
 /* Every reason why two ranges cannot share blocks becomes -EOPNOTSUPP: then the caller copies. EINVAL (not whole blocks)
  * is about one range, the others about the file. */
-static int posix_clone_result(struct io_file *file, int result)
+int posix_clone_result(struct io_file *file, int result)
 {
 	if (result == -EINVAL)
 		return -EOPNOTSUPP;

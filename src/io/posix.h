@@ -23,6 +23,9 @@ int posix_open(struct posix_file *self, const struct io_ops *ops, struct loop *l
 /* Closes what posix_open() opened; the memory of `self` is the caller's. */
 void posix_close(struct posix_file *self);
 
+/* Buffered; a read beyond the end of the file gives zeros. */
+int posix_pread(struct io_file *file, void *buffer, size_t len, uint64_t offset);
+int posix_pwrite(struct io_file *file, const void *buffer, size_t len, uint64_t offset);
 int posix_sync(struct io_file *file);
 int posix_size(struct io_file *file, uint64_t *ret);
 int posix_truncate(struct io_file *file, uint64_t size);
@@ -31,6 +34,10 @@ int posix_allocated(struct io_file *file, uint64_t *ret);
 
 /* Does an operation on a thread of the file's pool by calls that block, then calls op->done on the loop. */
 void posix_submit(struct io_op *op);
+
+/* Does an operation by calls that block. What it returns for IO_CLONE goes through posix_clone_result(), on the loop. */
+int posix_perform(struct io_op *op);
+int posix_clone_result(struct io_file *file, int result);
 
 /* The mode for fallocate() of IO_ZERO and IO_PUNCH. */
 int posix_fallocate_mode(enum io_kind kind);

@@ -6,10 +6,8 @@
  */
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/error.h"
-#include "base/fd.h"
 #include "io/modules.h"
 #include "io/posix.h"
 
@@ -50,21 +48,6 @@ static void sync_close(struct io_file *file)
 	free(posix_file(file));
 }
 
-static int sync_pread(struct io_file *file, void *buffer, size_t len, uint64_t offset)
-{
-	ssize_t n = fd_pread(posix_file(file)->fd, buffer, len, offset);
-
-	if (n < 0)
-		return (int)n;
-	memset((char *)buffer + n, 0, len - (size_t)n);
-	return 0;
-}
-
-static int sync_pwrite(struct io_file *file, const void *buffer, size_t len, uint64_t offset)
-{
-	return fd_pwrite(posix_file(file)->fd, buffer, len, offset);
-}
-
 const struct io_ops io_sync_ops = {
 	.name = "sync",
 	.summary = "buffered I/O on a few threads; any file system",
@@ -72,8 +55,8 @@ const struct io_ops io_sync_ops = {
 	.open = sync_open,
 	.close = sync_close,
 	.submit = posix_submit,
-	.pread = sync_pread,
-	.pwrite = sync_pwrite,
+	.pread = posix_pread,
+	.pwrite = posix_pwrite,
 	.sync = posix_sync,
 	.size = posix_size,
 	.truncate = posix_truncate,
