@@ -813,6 +813,23 @@ PLOOP_API int ploop_balloon_repair(const struct ploop_balloon *balloon, struct p
 PLOOP_API int ploop_balloon_complete(const struct ploop_balloon *balloon, enum ploop_maintenance *ret_state,
 				     struct ploop_balloon_result *ret, struct ploop_error *err);
 
+/* ---- Export: a disk for programs that speak NBD, without root and without a device ---- */
+
+/* Zero it, fill in `files` and at least one of `socket` and `run`. */
+struct ploop_export {
+	const struct ploop_files *files;
+	const char *socket;   /* the unix socket to listen on; NULL: one with a name of its own, for `run` */
+	const char *run;      /* a command of the shell, which finds it in $uri: the export ends with it; NULL: none */
+	const char *pid_file; /* go to the background, and write the number of the process there; NULL: stay */
+	bool read_only;       /* no byte of any image is written. A snapshot is always so */
+};
+
+/*
+ * Serves a disk: this process becomes nbdkit, with the plugin of ploop, which holds the locks of the images until it ends. Returns
+ * only when that fails.
+ */
+PLOOP_API int ploop_export_nbd(const struct ploop_export *what, struct ploop_error *err);
+
 /* ---- Convert: the images of a disk in another form ---- */
 
 /* Zero it, fill in `disk` and at least one of `format` and `version`. */

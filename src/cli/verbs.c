@@ -13,6 +13,7 @@ const struct verb *const verbs[] = {
 	&verb_check,
 	&verb_convert,
 	&verb_resize,
+	&verb_export,
 
 	/* Snapshots: what a disk was */
 	&verb_snapshot,

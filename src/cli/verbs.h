@@ -12,6 +12,7 @@ extern const struct verb verb_restore_descriptor;
 extern const struct verb verb_check;
 extern const struct verb verb_convert;
 extern const struct verb verb_resize;
+extern const struct verb verb_export;
 
 /* Snapshots */
 extern const struct verb verb_snapshot;
