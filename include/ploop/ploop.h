@@ -869,6 +869,61 @@ struct ploop_convert_output {
  */
 PLOOP_API int ploop_convert_output(const struct ploop_convert_output *what, struct ploop_error *err);
 
+/* ---- Copy: a disk in use to another file or another machine ---- */
+
+/* What ploop_copy_send() does. Zero it, fill in `source`, where it goes, and what shall differ from the default. */
+struct ploop_copy {
+	const char *source;       /* "/dev/ploop0" */
+	/* Where the copy goes, one of three. */
+	const char *target;       /* a new file; with `all`, a new folder */
+	const char *via;          /* a shell command that is the receiving half: its input is the stream, its output the feedback */
+	int stream;               /* a descriptor to write the stream to, when `target` and `via` are NULL */
+	int feedback;             /* of `stream`: a descriptor on which the receiver answers; -1: none */
+	const char *stop_command; /* run by the shell when little is left: it stops what writes to the disk; NULL: none */
+	bool all;                 /* the descriptor and all images that it names; else the top alone */
+	bool flat;                /* one image of all levels; else the top alone */
+	bool compat;              /* `stream` and `via`: the original's stream */
+	bool compress;            /* by zstd; not with `compat` */
+	bool resume;              /* what the receiving side has already is not sent again */
+	bool no_freeze;           /* leave mounted file systems alone: the copy is as after a crash */
+	uint32_t max_downtime_ms; /* stop when what is left takes no longer; 0: 200 */
+	uint32_t max_passes;      /* before the last one; 0: 20 */
+	uint64_t bytes_a_second;  /* until the last pass; 0: as fast as it goes */
+	ploop_progress_fn progress; /* NULL: none */
+	void *progress_data;
+};
+
+struct ploop_copy_report {
+	unsigned passes;         /* with the last */
+	uint64_t bytes;          /* read from the source, without holes */
+	uint64_t last_bytes;     /* of these, in the last pass: the device stood still meanwhile */
+	uint64_t elapsed_ns;
+	uint64_t downtime_ns;    /* from the beginning of the stop command until the device went on */
+	uint64_t stop_ns;        /* of that, the stop command itself */
+	bool converged;          /* what was left got small; else it did not get any smaller */
+};
+
+/*
+ * Copies a device while it is used: pass after pass what has changed since the last one, until little is left; then it runs
+ * the stop command, freezes the file systems, makes the device stand still, sends the rest, and lets all go on. The source
+ * is not changed. A target file or folder appears when it is complete and durable, and not before.
+ * -EBUSY, status 17, when other long work is under way on the device. `ret` may be NULL.
+ */
+PLOOP_API int ploop_copy_send(const struct ploop_copy *copy, struct ploop_copy_report *ret, struct ploop_error *err);
+
+/* The receiving half. Zero it, fill in `target` and the descriptors. */
+struct ploop_copy_receive {
+	const char *target; /* a new file; a new folder when a whole disk comes */
+	int stream;         /* a pipe or socket */
+	int feedback;       /* a descriptor to answer on; -1: none */
+	bool resume;        /* go on with what a copy that broke off has left, and leave it when this one breaks off */
+	ploop_progress_fn progress; /* NULL: none */
+	void *progress_data;
+};
+
+/* Takes a stream of ours or of the original. -EPROTO, status 13, for one that is damaged: no file is left of it. */
+PLOOP_API int ploop_copy_receive(const struct ploop_copy_receive *receive, struct ploop_error *err);
+
 #ifdef __cplusplus
 }
 #endif

@@ -11,6 +11,7 @@ const struct verb *const verbs[] = {
 	&verb_restore_descriptor,
 	&verb_repair_descriptor,
 	&verb_check,
+	&verb_copy,
 	&verb_convert,
 	&verb_resize,
 	&verb_export,

@@ -13,6 +13,7 @@ extern const struct verb verb_check;
 extern const struct verb verb_convert;
 extern const struct verb verb_resize;
 extern const struct verb verb_export;
+extern const struct verb verb_copy;
 
 /* Snapshots */
 extern const struct verb verb_snapshot;

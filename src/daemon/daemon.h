@@ -31,6 +31,7 @@
 #include "daemon/merge.h"
 #include "daemon/server.h"
 #include "daemon/starter.h"
+#include "daemon/track.h"
 #include "daemon/uevent.h"
 #include "io/loop.h"
 
@@ -66,6 +67,7 @@ struct daemon {
 	struct merge_job merge;
 	struct balloon_job balloon;
 	struct compact_job compact;
+	struct track_job track;
 	struct server_peer *stopper; /* who asked us to stop and waits for the answer */
 	bool stop_when_idle;         /* somebody wants us gone as soon as nobody has the device open */
 	struct loop_timer idle_timer;

@@ -134,6 +134,12 @@ static const struct {
 	{ "stat", request_stat },
 	{ "status", request_status },
 	{ "stop", request_stop },
+	{ "track", daemon_track },
+	{ "track-end", daemon_track_end },
+	{ "track-hold", daemon_track_hold },
+	{ "track-mark", daemon_track_mark },
+	{ "track-release", daemon_track_release },
+	{ "track-take", daemon_track_take },
 };
 
 void daemon_request(void *data, struct server_peer *peer, const char *verb, struct json_object *arguments)

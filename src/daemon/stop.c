@@ -79,21 +79,14 @@ static void retry(struct loop_timer *timer)
 }
 
 /* It goes on serving. */
-static void refused(struct daemon *daemon, int result)
+static void refused(struct daemon *daemon, const struct ploop_error *err)
 {
 	struct server_peer *stopper = daemon->stopper;
-	struct ploop_error err;
 
 	daemon->phase = DAEMON_SERVING;
 	daemon->stopper = NULL;
-	if (stopper) {
-		if (result == -EBUSY)
-			error_set(&err, result, PLOOP_EXIT_BUSY, "%s/%s is in use", rundir_dev(), daemon->name);
-		else
-			error_sys(&err, result, PLOOP_EXIT_DEVIOC, "%s/%s cannot be detached", rundir_dev(),
-				  daemon->name);
-		server_refuse(stopper, &err);
-	}
+	if (stopper)
+		server_refuse(stopper, err);
 	if (daemon->stop_when_idle) {
 		daemon->idle_timer.expired = retry;
 		loop_timer_set(daemon->loop, &daemon->idle_timer, IDLE_RETRY_NS);
@@ -103,13 +96,18 @@ static void refused(struct daemon *daemon, int result)
 static void export_stopped(void *data, int result)
 {
 	struct daemon *daemon = data;
+	struct ploop_error err;
 
-	if (result < 0) {
-		refused(daemon, result);
+	if (result == 0) {
+		daemon->export = NULL;
+		close_device(daemon);
 		return;
 	}
-	daemon->export = NULL;
-	close_device(daemon);
+	if (result == -EBUSY)
+		error_set(&err, result, PLOOP_EXIT_BUSY, "%s/%s is in use", rundir_dev(), daemon->name);
+	else
+		error_sys(&err, result, PLOOP_EXIT_DEVIOC, "%s/%s cannot be detached", rundir_dev(), daemon->name);
+	refused(daemon, &err);
 }
 
 void daemon_stop(struct daemon *daemon, bool force, struct server_peer *peer)
@@ -124,8 +122,16 @@ void daemon_stop(struct daemon *daemon, bool force, struct server_peer *peer)
 	}
 	loop_timer_cancel(daemon->loop, &daemon->idle_timer);
 	self_find_root(daemon->refuge);
-	daemon->phase = DAEMON_STOPPING;
 	daemon->stopper = peer;
+	if (daemon->track.track && !force) {
+		/* Not -EBUSY: that may be over in a moment, and is tried again. */
+		error_set(&err, -EINPROGRESS, PLOOP_EXIT_BUSY,
+			  "%s/%s is being copied; wait until `ploop copy` is done, or stop that", rundir_dev(),
+			  daemon->name);
+		refused(daemon, &err);
+		return;
+	}
+	daemon->phase = DAEMON_STOPPING;
 	daemon->export->ops->stop(daemon->export, force, export_stopped, daemon);
 }
 

@@ -70,6 +70,7 @@ static void device_init(struct device *dev, const struct device_config *config)
 	dev->event = config->event;
 	dev->event_data = config->event_data;
 	list_init(&dev->gate);
+	list_init(&dev->trackers);
 	list_init(&dev->active);
 	list_init(&dev->locks);
 	list_init(&dev->drainers);

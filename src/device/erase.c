@@ -52,6 +52,7 @@ static void release_unmap(struct device_request *request)
 		map_clear(&dev->map, change->first + i);
 		writer_set_entry(change->writer, change->first + i, 0);
 	}
+	device_note(dev, (uint64_t)change->first * dev->cluster, device_cluster_end(dev, change->first + change->count - 1));
 	op->kind = IO_PUNCH;
 	op->file = change->writer->delta->file;
 	op->offset = geometry_offset(&change->writer->delta->geometry, change->cluster);

@@ -16,6 +16,7 @@
  *	relocate.c clusters to other places in their file
  *	resize.c   another size
  *	compact.c  a shorter file
+ *	tracker.c  what has changed; track.c: for a copy, at whose end the device stands still
  *	load.c     reading the indexes at open
  *	map.c      the merged map; alloc.c: the free clusters of a delta
  *	writer.c   the in-use mark, and all that belongs to the delta that is written to
@@ -61,6 +62,7 @@ struct device {
 	struct list gate;           /* requests that wait until it opens */
 	bool gated;
 	uint64_t gated_at; /* ns on the loop's clock */
+	struct list trackers;
 
 	struct list active; /* requests from submit to done */
 	struct list locks;
@@ -153,6 +155,9 @@ void job_begin(struct device *dev, struct device_job *job);
 /* It is over, and freed already: tells whoever asked for it, and goes on with closing. */
 void job_end(struct device *dev, void (*done)(void *data, int result), void *data, int result);
 void job_poke(struct device *dev);
+
+/* tracker.c: the bytes from `start` to `end` are others now, or lie elsewhere. */
+void device_note(struct device *dev, uint64_t start, uint64_t end);
 
 /* request.c: starts or goes on with a request until it has to wait. May finish it. */
 void request_continue(struct device_request *request);

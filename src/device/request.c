@@ -98,8 +98,10 @@ static void piece_done(struct io_op *op, int result)
 	if (stall_op(dev, op, result))
 		return;
 	piece->busy = false;
-	if (op->kind != IO_READ)
+	if (op->kind != IO_READ) {
 		device_written(dev);
+		device_note(dev, piece->start, piece->end);
+	}
 	request_progress(request, result);
 	if (!list_empty(&dev->drainers))
 		erase_drained(dev);

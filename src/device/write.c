@@ -78,15 +78,23 @@ static uint32_t change_extent(const struct device_request *request, uint32_t v)
 	return n;
 }
 
+static bool change_copies(const struct device_request *request);
+
 static void change_publish(struct device_request *request)
 {
 	struct device *dev = request->device;
 	struct device_change *change = &request->change;
+	bool copied = change_copies(request);
 
 	for (uint32_t i = 0; i < change->count; i++) {
 		map_cover(&dev->map, change->first + i, change->writer->level, change->cluster + i);
 		writer_set_entry(change->writer, change->first + i, change->cluster + i);
 	}
+	/* What was copied from below is new to who copies the top alone. */
+	if (copied)
+		device_note(dev, (uint64_t)change->first * dev->cluster, device_cluster_end(dev, change->first));
+	else
+		device_note(dev, change->start, change->end);
 }
 
 static void change_put_buffer(struct device *dev, struct device_change *change)

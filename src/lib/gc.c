@@ -26,6 +26,7 @@
 #include "image/lock.h"
 #include "image/stack.h"
 #include "image/tree.h"
+#include "lib/copy-part.h"
 
 #define BLOCK 512 /* the unit of st_blocks */
 #define GC_DESCRIPTORS 64
@@ -126,7 +127,8 @@ static bool classify(const struct search *search, const char *name, enum ploop_l
 
 	if (!strncmp(name, search->name, len) && !strcmp(name + len, JOURNAL_SUFFIX))
 		*ret = PLOOP_LEFTOVER_JOURNAL;
-	else if (!strncmp(name, search->name, len) && name[len] == '.' && ends_with(name, ".tmp"))
+	else if ((!strncmp(name, search->name, len) && name[len] == '.' && ends_with(name, ".tmp")) ||
+		 ends_with(name, COPY_PART))
 		*ret = PLOOP_LEFTOVER_TMP;
 	else if (ends_with(name, ".xml.lck") && (stem = strndup(name, strlen(name) - 4)) &&
 		 !dir_exists(search->dir, stem))
@@ -225,6 +227,8 @@ static void remove_one(struct dir *dir, struct ploop_leftover *item)
 	}
 	if (item->kind == PLOOP_LEFTOVER_DELTA)
 		r = journal_remove(dir, name);
+	else if (ends_with(name, COPY_PART))
+		r = copy_part_discard(item->path);
 	else
 		r = dir_unlink(dir, name);
 	item->removed = r == 0;
