@@ -370,7 +370,7 @@ PLOOP_API const char *ploop_check_kind_name(enum ploop_check_kind kind);
 /* ---- Resize: the device, its partition and its file system in one go ---- */
 
 enum ploop_resize_flags {
-	PLOOP_RESIZE_OFFLINE = 1, /* refuse (-EBUSY) when the disk is in use, where a balloon would make it smaller */
+	PLOOP_RESIZE_OFFLINE = 1, /* refuse (-EBUSY) when the disk is in use, where only a balloon makes it smaller */
 };
 
 /* Zero it, fill in `disk` and `size`. */

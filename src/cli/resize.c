@@ -37,6 +37,8 @@ static int take_option(struct arguments *own, int option, const char *value, str
 		if (number_parse(value, "-N", UINT32_MAX, &own->inodes, err) == 0 && !own->inodes)
 			return error_set(err, -EINVAL, PLOOP_EXIT_PARAM, "ERROR: Invalid argument for option -N: %s", value);
 		return own->inodes ? 0 : -EINVAL;
+	case 'o': /* as if it were in use: for hosts where that is all there is */
+		return 0;
 	case 'p': /* the namespace of a container: all of them are looked into */
 		return 0;
 	case OPTION_OFFLINE:
@@ -171,6 +173,7 @@ static int print_result(const struct arguments *own, const struct ploop_resized 
 	json_add_text(object, "fs", result->fs);
 	json_add_number(object, "fs_size", result->fs_size);
 	json_add_bool(object, "disk_larger", result->disk_larger);
+	json_add_bool(object, "ballooned", result->ballooned);
 	return json_print(object);
 }
 
@@ -218,6 +221,7 @@ static const struct verb_option options[] = {
 	{ OPTION_INFO, "info", NULL, "tell how small and how large it can become, and change nothing" },
 	{ OPTION_OFFLINE, "offline", NULL, "refuse when the disk is in use" },
 	{ 'N', "inodes", "N", "refused, with what can be done to have so many inodes" },
+	{ 'o', "online", NULL, NULL },
 	{ 'p', "pid", "PID", NULL },
 	VERB_OPTION_JSON,
 	VERB_OPTION_PROGRESS,

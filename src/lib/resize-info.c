@@ -49,10 +49,8 @@ static bool minimum_is_plain(const struct resize *resize, const struct resize_di
 {
 	if (disk->fs.kind == FS_UNKNOWN)
 		set_minimum(ret, disk->size, "nothing is known of what is on it, which may need all of it");
-	else if (disk->fs.kind == FS_XFS)
+	else if (disk->fs.kind == FS_XFS && !resize->change.writer)
 		set_minimum(ret, resize_disk_for(disk, fs_shape_size(&disk->fs)), "XFS does not become smaller");
-	else if (resize->change.writer)
-		set_minimum(ret, resize_disk_for(disk, fs_shape_size(&disk->fs)), "it is in use");
 	else if (geteuid() != 0)
 		snprintf(ret->minimum_why, sizeof(ret->minimum_why), "only root can find out");
 	else
@@ -60,18 +58,26 @@ static bool minimum_is_plain(const struct resize *resize, const struct resize_di
 	return true;
 }
 
-/* In use. */
+/* In use. A file system that is mounted read-only stays as large as it is. */
 static int look_at_device(struct resize *resize, struct ploop_resize_info *ret, struct ploop_error *err)
 {
 	const struct ploop_device *device = resize->change.writer;
 	struct resize_disk disk = RESIZE_DISK_NONE;
-	int r = resize_disk_open(device->name, device->node, device->cluster, &disk, err);
+	uint64_t minimum;
+	int r = resize_disk_open(device->name, device->node, device->cluster, &disk, err), opened = -ENODATA;
 
-	if (r == 0 && disk.fs.kind != FS_UNKNOWN && resize_disk_open_fs(&disk, err) == -EROFS && err)
-		err->code = 0; /* to look at it is enough */
-	if (r == 0) {
+	if (r == 0 && disk.fs.kind != FS_UNKNOWN)
+		opened = resize_disk_open_fs(&disk, err);
+	if (opened < 0 && opened != -ENODATA && opened != -EROFS)
+		r = opened;
+	if (r == 0)
 		fill(resize, &disk, ret);
-		(void)minimum_is_plain(resize, &disk, ret);
+	if (r == 0 && opened == 0) {
+		r = resize_minimum_in_use(&disk, &minimum, err);
+		if (r == 0)
+			set_minimum(ret, minimum, "it is in use, and so much is in its file system; a balloon takes the rest");
+	} else if (r == 0 && !minimum_is_plain(resize, &disk, ret)) {
+		set_minimum(ret, disk.size, "it is in use, and mounted read-only");
 	}
 	resize_disk_close(&disk);
 	return r;

@@ -165,18 +165,17 @@ static int grow_device(struct resize *resize, struct resize_disk *disk, struct p
 int resize_in_use(struct resize *resize, struct ploop_error *err)
 {
 	struct resize_disk disk = RESIZE_DISK_NONE;
+	uint64_t balloon = 0;
 	int r = look_in_use(resize, &disk, err);
 
-	if (r == 0 && resize->target < disk.size &&
-	    (disk.fs.kind == FS_UNKNOWN || resize_disk_room(&disk, resize->target) < fs_shape_size(&disk.fs)))
-		r = error_set(err, -EBUSY, PLOOP_EXIT_PARAM,
-			      "%s is in use as %s, where it can only become larger; unmount it (`ploop umount -d %s`) and resize "
-			      "it then",
-			      resize->change.path, resize->change.writer->device, resize->change.writer->device);
+	if (r == 0)
+		r = resize_plan_balloon(resize, &disk, &balloon, err);
 	if (r == 0)
 		r = grow_device(resize, &disk, err);
-	if (r == 0)
+	if (r == 0 && !balloon)
 		r = fill_disk(resize, &disk, err);
+	if (r == 0 && disk.fs.kind != FS_UNKNOWN)
+		r = resize_set_balloon(resize, &disk, balloon, err);
 	resize_disk_close(&disk);
 	return r;
 }
@@ -212,6 +211,8 @@ static int fill_unused(struct resize *resize, struct ploop_error *err)
 	struct ploop_error other;
 	int ended, r = resize_run_start(&resize->change, NULL, &run, err);
 
+	if (r == 0 && run.disk.fs.kind != FS_UNKNOWN)
+		r = resize_deflate(&run.disk, err);
 	if (r == 0)
 		r = fill_disk(resize, &run.disk, err);
 	ended = resize_run_end(&run, r < 0 ? &other : err);

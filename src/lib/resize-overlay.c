@@ -19,9 +19,7 @@
 
 #include "base/cleanup.h"
 #include "base/error.h"
-#include "lib/balloon-file.h"
 #include "lib/fs-resize.h"
-#include "lib/inside.h"
 #include "lib/resize.h"
 
 #define FREE_TRIES 200 /* times FREE_PAUSE_NS: how long a file system that was unmounted takes to be gone */
@@ -44,34 +42,13 @@ static int wait_until_free(const char *partition, struct ploop_error *err)
 	return error_set(err, -EBUSY, PLOOP_EXIT_BUSY, "%s is in use by somebody", partition);
 }
 
-/* A balloon that was blown up while the disk was in use has nothing to hold back any more. */
-static int deflate(struct resize_disk *disk, struct ploop_error *err)
-{
-	struct inside inside = INSIDE_NONE;
-	struct balloon_file balloon = BALLOON_FILE_NONE;
-	int r = resize_disk_open_fs(disk, err);
-
-	inside.root = disk->root;
-	inside.entry.device.device = disk->name; /* for messages */
-	if (r == 0)
-		r = balloon_file_open(&inside, &balloon, err);
-	if (r == 0 && (balloon.size || balloon.beyond)) {
-		balloon_file_close(&balloon);
-		r = balloon_file_lock(&inside, &balloon, err);
-		if (r == 0)
-			r = balloon_file_resize(&inside, &balloon, 0, err);
-	}
-	balloon_file_close(&balloon);
-	return r;
-}
-
 /* For tools that want it for themselves: without a balloon, in good order, mounted by nobody. */
 static int make_ready(struct resize_disk *disk, struct ploop_error *err)
 {
 	int r = fs_check_ext(disk->partition, FS_CHECK_PREEN, err);
 
 	if (r == 0)
-		r = deflate(disk, err);
+		r = resize_deflate(disk, err);
 	cleanup_close(&disk->root);
 	disk->root = -EBADF;
 	if (r == 0)

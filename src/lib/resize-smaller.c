@@ -38,13 +38,6 @@ int resize_minimum(const struct resize_disk *disk, uint64_t *ret, struct ploop_e
 	return 0;
 }
 
-static int too_small(const struct resize *resize, uint64_t minimum, struct ploop_error *err)
-{
-	return error_set(err, -ENOSPC, PLOOP_EXIT_PARAM,
-			 "Unable to change image size to %" PRIu64 " sectors, minimal size is %" PRIu64,
-			 resize->target / SECTOR, minimum / SECTOR);
-}
-
 static int shrink_fs(struct resize *resize, struct resize_disk *disk, struct ploop_error *err)
 {
 	uint64_t room = resize_disk_room(disk, resize->target), minimum;
@@ -54,7 +47,7 @@ static int shrink_fs(struct resize *resize, struct resize_disk *disk, struct plo
 		return 0;
 	r = resize_minimum(disk, &minimum, err);
 	if (r == 0 && resize->target < minimum)
-		r = too_small(resize, minimum, err);
+		r = resize_too_small(resize, minimum, err);
 	return r < 0 ? r : resize_ext(resize, disk, room, err);
 }
 
@@ -98,7 +91,7 @@ static int look(struct resize *resize, uint64_t size, bool *ret_fits, struct plo
 		used = fs_shape_size(&disk.fs);
 		room = resize_disk_room(&disk, resize->target);
 		if (disk.fs.kind == FS_XFS && used > room) /* it never becomes smaller */
-			r = too_small(resize, resize_disk_for(&disk, used), err);
+			r = resize_too_small(resize, resize_disk_for(&disk, used), err);
 		*ret_fits = used <= room && !disk.fs.recover && !disk.fs.errors &&
 			    (!disk.has_table || (disk.end == table_partition_end(resize->target, disk.cluster) &&
 						 disk.table.sectors * TABLE_SECTOR == size && !disk.table.damaged));

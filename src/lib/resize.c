@@ -30,6 +30,13 @@ int resize_stage(const struct resize *resize, const char *stage, struct ploop_er
 	return error_set(err, -ECANCELED, PLOOP_EXIT_ABORT, "%s: the resize was stopped", resize->change.path);
 }
 
+int resize_too_small(const struct resize *resize, uint64_t minimum, struct ploop_error *err)
+{
+	return error_set(err, -ENOSPC, PLOOP_EXIT_PARAM,
+			 "Unable to change image size to %" PRIu64 " sectors, minimal size is %" PRIu64,
+			 resize->target / SECTOR, minimum / SECTOR);
+}
+
 /*
  * One that was interrupted when the small file system was on the disk already, in a snapshot that is temporary: that is merged as
  * any of its kind that nobody uses.

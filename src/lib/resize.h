@@ -31,12 +31,15 @@ int resize_files(struct resize *resize, uint64_t size, struct ploop_error *err);
 /* Fills the result, of a disk that is not in use. */
 int resize_tell(struct resize *resize, struct ploop_error *err);
 
+/* `Unable to change image size ...`, with the size of a disk that would do. */
+int resize_too_small(const struct resize *resize, uint64_t minimum, struct ploop_error *err);
+
 /* Tells `progress`; -ECANCELED when that says so. */
 int resize_stage(const struct resize *resize, const char *stage, struct ploop_error *err);
 
 /* ---- resize-larger.c ---- */
 
-/* In use. Without a balloon it becomes larger only. */
+/* In use: larger, or with a balloon. */
 int resize_in_use(struct resize *resize, struct ploop_error *err);
 /* Not in use, and larger than it is, or as large. */
 int resize_larger(struct resize *resize, struct ploop_error *err);
@@ -48,6 +51,19 @@ int resize_smaller(struct resize *resize, struct ploop_error *err);
 
 /* The smallest disk that can hold the ext file system of one that runs. */
 int resize_minimum(const struct resize_disk *disk, uint64_t *ret, struct ploop_error *err);
+
+/* ---- resize-balloon.c ---- */
+
+/* Of a disk that runs, and whose file system is open: how large a balloon the target takes, 0 for none; refuses one that would not
+ * fit. Then: the balloon has that size. */
+int resize_plan_balloon(const struct resize *resize, struct resize_disk *disk, uint64_t *ret, struct ploop_error *err);
+int resize_set_balloon(struct resize *resize, struct resize_disk *disk, uint64_t size, struct ploop_error *err);
+
+/* The smallest disk that a balloon can make of it. */
+int resize_minimum_in_use(struct resize_disk *disk, uint64_t *ret, struct ploop_error *err);
+
+/* The balloon, if there is one, is emptied. The file system stays open. */
+int resize_deflate(struct resize_disk *disk, struct ploop_error *err);
 
 /* ---- resize-overlay.c ---- */
 

@@ -120,7 +120,7 @@ disk_is_sound() {
 	ploop -v-1 mount -d dev/ploop3 .
 	run -0 ploop -v-1 resize --info --json .
 	[ "$(jq -r .device <<<"$output")" = "$PWD/dev/ploop3" ]
-	[ "$(jq -r .minimum_why <<<"$output")" = "it is in use" ]
+	[[ "$(jq -r .minimum_why <<<"$output")" == "it is in use, "*balloon* ]]
 	ploop -v-1 umount .
 	nothing_left
 }
@@ -242,6 +242,38 @@ resize_both_ways() {
 	run ploop resize -N 1000 .
 	status_is 38
 	output_has "inodes already"
+}
+
+@test "a disk in use becomes smaller by a balloon, and larger again" {
+	require jq
+	local minimum
+	ploop -v-1 init -s 500m disk.hds
+	ploop -v-1 mount -m mnt .
+	fill mnt 30
+	ploop -v-1 resize -s 300m .
+	[ "$(ploop -v-1 balloon show -m mnt)" = "Current size of hidden balloon is 209715200 bytes" ]
+	run -0 ploop -v-1 info -s .
+	output_has 1024000
+	run --separate-stderr ploop resize -s 20m .
+	status_is 38
+	[[ "$stderr" =~ ^"Unable to change image size to 40960 sectors, minimal size is "([0-9]+)$ ]]
+	minimum=${BASH_REMATCH[1]}
+	[ "$(ploop resize --info --json . | jq .minimum)" -eq $((minimum * 512)) ]
+	[ "$(ploop resize --json -s "$minimum" . | jq -c '[.ballooned, .disk_larger]')" = "[true,true]" ]
+	[ "$(findmnt -n -b -o AVAIL mnt)" -lt 3000000 ]
+	ploop -v-1 resize -s 500m .
+	[ "$(ploop -v-1 balloon show -m mnt)" = "Current size of hidden balloon is 0 bytes" ]
+	(cd mnt && sha256sum --quiet -c ../sums)
+	# What the balloon held back is no reason to stay large, once the disk is not in use.
+	ploop -v-1 resize -s 200m .
+	ploop -v-1 umount .
+	ploop -v-1 resize -s 200m .
+	run -0 ploop -v-1 info -s .
+	output_has 409600
+	ploop -v-1 mount -m mnt .
+	[ "$(ploop -v-1 balloon show -m mnt)" = "Current size of hidden balloon is 0 bytes" ]
+	(cd mnt && sha256sum --quiet -c ../sums)
+	ploop -v-1 umount .
 }
 
 @test "--offline refuses a disk in use" {
