@@ -116,7 +116,7 @@ static struct sim_change *change_new(struct sim_inode *inode, uint64_t start, ui
 	change->size_before = change->size_after = inode->size;
 	change->told = UINT64_MAX;
 	list_push_back(&inode->log, &change->node);
-	inode->changes++;
+	change->number = ++inode->changes;
 	return change;
 }
 
@@ -294,7 +294,11 @@ void sim_inode_sync(struct sim_inode *inode, uint64_t when)
 
 		if (change->told >= when)
 			continue;
-		inode->durable_size = change->size_after;
+		/* One that was slow to complete may be older than the length that is durable already. */
+		if (change->number > inode->durable_change) {
+			inode->durable_size = change->size_after;
+			inode->durable_change = change->number;
+		}
 		sim_change_free(change);
 	}
 }

@@ -35,6 +35,7 @@ struct sim_inode {
 	struct sim_table pages; /* nothing at or beyond `size` */
 	uint64_t size;
 	uint64_t durable_size;
+	uint64_t durable_change; /* the change that the durable length is of */
 	struct list log;  /* of sim_change */
 	uint64_t changes; /* ever made */
 };
@@ -49,6 +50,7 @@ struct sim_patch {
 struct sim_change {
 	struct list node;
 	uint64_t start, end; /* bytes of the file that it touches */
+	uint64_t number; /* counts the changes of the file */
 	uint64_t size_before, size_after;
 	uint64_t told;   /* when the caller learnt that it is done; UINT64_MAX: not yet */
 	uint64_t *owner; /* a word that holds this pointer and is cleared when the change is freed, or NULL */

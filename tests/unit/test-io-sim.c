@@ -260,6 +260,36 @@ static void test_barrier(void **state)
 	assert_true(lost > 30 && kept > 30);
 }
 
+/* A write that took effect before the file became longer, and completes after that is durable, does not make it shorter again. */
+static void test_length(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 0; seed < 100; seed++) {
+		struct sim *sim = sim_new(seed);
+		struct io_file *file = open_file(sim, "a", IO_RDWR | IO_CREATE);
+		uint8_t bytes[SIM_PAGE] = { 0 };
+		struct counted write;
+		uint64_t size;
+
+		fill(sim, file, 0, SIM_PAGE, 1);
+		start(&write, file, IO_WRITE, 0, SIM_PAGE, bytes);
+		assert_int_equal(loop_turn(sim_loop(sim), UINT64_MAX), 0);
+		assert_int_equal(io_truncate(file, 4 * SIM_PAGE), 0);
+		assert_int_equal(io_sync(file), 0);
+		assert_int_equal(finish(sim, &write), 0);
+		assert_int_equal(io_sync(file), 0);
+		fill(sim, file, 0, SIM_PAGE, 2); /* or there is nothing to cut */
+		sim_cut(sim);
+		io_close(file);
+		sim_boot(sim);
+		file = open_file(sim, "a", IO_RDONLY);
+		assert_int_equal(io_size(file, &size), 0);
+		assert_int_equal(size, 4 * SIM_PAGE);
+		io_close(file);
+		sim_free(sim);
+	}
+}
+
 /* Random changes and syncs against a plain array of what each sector may be. */
 #define MODEL_SECTORS 64
 
@@ -431,7 +461,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_sparse),    cmocka_unit_test(test_order),    cmocka_unit_test(test_clock),
-		cmocka_unit_test(test_cut),       cmocka_unit_test(test_barrier),  cmocka_unit_test(test_model),
+		cmocka_unit_test(test_cut),       cmocka_unit_test(test_barrier),  cmocka_unit_test(test_length), cmocka_unit_test(test_model),
 		cmocka_unit_test(test_cut_after), cmocka_unit_test(test_failures), cmocka_unit_test(test_process),
 		cmocka_unit_test(test_clone),
 	};
