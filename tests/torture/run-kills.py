@@ -96,7 +96,7 @@ class Place:
             image, mount = self.path / "host", self.path / "mnt"
             mount.mkdir()
             with open(image, "wb") as file:
-                file.truncate(600 << 20)
+                file.truncate(3 << 30)
             run(*self.MKFS[self.kind], str(image))
             run("mount", "-o", "loop", str(image), str(mount))
             self.path = mount
