@@ -2,7 +2,7 @@
 /*
  * flushed.c - writes to a block device until it dies, and then checks that everything that was flushed is there.
  *
- *	flushed [-j THREADS] [-t SECONDS] [-s SEED] [-z] DEVICE
+ *	flushed [-j THREADS] [-t SECONDS] [-s SEED] [-z] [-a] DEVICE
  *
  * Every thread has a part of the device of its own and does one operation at a time: writes of 512 bytes to 64 KiB at any
  * sector, with -z also discards and write zeroes, and now and then a flush. When an operation fails, or the time is over, all
@@ -10,7 +10,7 @@
  * again): it is compared, one line "verified" is printed, and the writing goes on there. The end of the input ends the program.
  *
  * A sector must hold what it held at its thread's last successful flush, or what any operation issued since then put there.
- * Anything else is corruption: exit status 1.
+ * Anything else is corruption: exit status 1. To begin with all is zeros; with -a, whatever an earlier run left there.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -50,6 +50,7 @@ struct worker {
 static struct {
 	int fd;
 	bool zeroes;
+	bool adopt; /* what is there is taken for flushed, if it was ever written there */
 	time_t end;
 	atomic_bool stop;
 	uint32_t *flushed; /* version of each sector at the last flush */
@@ -144,7 +145,7 @@ static bool issued(const struct worker *w, uint32_t sector, uint32_t version)
 	return false;
 }
 
-static bool check_sector(const struct worker *w, uint32_t sector, const uint64_t *words)
+static bool check_sector(struct worker *w, uint32_t sector, const uint64_t *words)
 {
 	uint64_t want[SECTOR / 8];
 	uint32_t version = (uint32_t)words[0];
@@ -154,7 +155,9 @@ static bool check_sector(const struct worker *w, uint32_t sector, const uint64_t
 		printf("sector %u: not what was ever written there\n", sector);
 		return false;
 	}
-	if (version != run.flushed[sector] && !issued(w, sector, version)) {
+	if (run.adopt)
+		w->version = version > w->version ? version : w->version;
+	else if (version != run.flushed[sector] && !issued(w, sector, version)) {
 		printf("sector %u: version %u, but %u was flushed\n", sector, version, run.flushed[sector]);
 		return false;
 	}
@@ -180,6 +183,14 @@ static bool verify(struct worker *w)
 	}
 	w->nops = 0;
 	return good;
+}
+
+static bool verify_all(struct worker *workers, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		if (!verify(&workers[i]))
+			return false;
+	return true;
 }
 
 static void write_until_it_dies(struct worker *workers, unsigned n, unsigned seconds)
@@ -236,7 +247,7 @@ int main(int argc, char **argv)
 	int option;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	while ((option = getopt(argc, argv, "j:t:s:z")) != -1) {
+	while ((option = getopt(argc, argv, "j:t:s:za")) != -1) {
 		if (option == 'j')
 			threads = (unsigned)strtoul(optarg, NULL, 10);
 		else if (option == 't')
@@ -245,6 +256,8 @@ int main(int argc, char **argv)
 			seed = strtoull(optarg, NULL, 10);
 		else if (option == 'z')
 			run.zeroes = true;
+		else if (option == 'a')
+			run.adopt = true;
 		else
 			return 2;
 	}
@@ -254,15 +267,17 @@ int main(int argc, char **argv)
 	workers = make_workers(threads, seed, size);
 	if (!workers)
 		return 2;
+	if (run.adopt && !verify_all(workers, threads))
+		return 1;
+	run.adopt = false;
 	printf("seed %llu\n", (unsigned long long)seed);
 	write_until_it_dies(workers, threads, seconds);
 	while (fgets(line, sizeof(line), stdin)) {
 		close(run.fd);
 		line[strcspn(line, "\n")] = 0;
 		run.fd = open_device(line, &size);
-		for (unsigned i = 0; i < threads; i++)
-			if (!verify(&workers[i]))
-				return 1;
+		if (!verify_all(workers, threads))
+			return 1;
 		printf("verified\n");
 		write_until_it_dies(workers, threads, seconds);
 	}

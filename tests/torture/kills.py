@@ -241,11 +241,20 @@ def pid_of(device):
     return int((pathlib.Path(os.environ["PLOOP_RUN_DIR"]) / os.path.basename(device) / "pid").read_text().split()[0])
 
 
+def is_dead(pid):
+    """Its sockets are closed only when all its threads are gone; the first may wait to be reaped for ever."""
+    try:
+        state = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state == "Z" and len(os.listdir(f"/proc/{pid}/task")) == 1
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 def end(device, hard):
     if hard:
         pid = pid_of(device)
         os.kill(pid, 9)
-        while pathlib.Path(f"/proc/{pid}/exe").exists():
+        while not is_dead(pid):
             pass
     ploop("umount", "-d", device)
 

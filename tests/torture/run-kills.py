@@ -48,7 +48,7 @@ CASES = [
     Case("delete-leaf", offline, delete_leaf, again=43),
     Case("delete-top", offline, ("snapshot-delete", "-u", TOP), again=38),
     Case("delete-with-child", offline, ("snapshot-delete", "-u", C), again=43, spent=(C,), engine=True),
-    Case("delete-with-children", offline, ("snapshot-delete", "-u", A)),
+    Case("delete-with-children", offline, ("snapshot-delete", "-u", A), again=43, spent=(A,), engine=True),
     Case("merge-top", offline, MERGE_TOP, spent=(C,), **ON_CHAIN),
     Case("merge-lower", offline, MERGE_LOWER, spent=(A,), **ON_CHAIN),
     Case("merge-range", offline, MERGE_RANGE, spent=(A, B), **ON_CHAIN),
