@@ -461,7 +461,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_sparse),    cmocka_unit_test(test_order),    cmocka_unit_test(test_clock),
-		cmocka_unit_test(test_cut),       cmocka_unit_test(test_barrier),  cmocka_unit_test(test_length), cmocka_unit_test(test_model),
+		cmocka_unit_test(test_cut),       cmocka_unit_test(test_barrier),  cmocka_unit_test(test_length),
+		cmocka_unit_test(test_model),
 		cmocka_unit_test(test_cut_after), cmocka_unit_test(test_failures), cmocka_unit_test(test_process),
 		cmocka_unit_test(test_clone),
 	};
