@@ -21,7 +21,7 @@
 struct campaign {
 	uint64_t seed, worlds, ops, cuts, seconds;
 	bool expect_finding, verbose;
-	uint64_t done_worlds, done_ops, done_cuts, done_pushes, done_merges, done_resizes, done_compactions;
+	uint64_t done_worlds, done_ops, done_cuts, done_pushes, done_merges, done_resizes, done_compactions, done_copies;
 	struct timespec start;
 };
 
@@ -33,7 +33,7 @@ struct session {
 	bool cut_at_end;
 	bool push; /* snapshots are made */
 	bool merge;
-	bool grow, compact; /* while there are requests */
+	bool grow, compact, copy; /* while there are requests */
 	bool shrink;        /* before it is closed */
 	bool chain;
 	unsigned left; /* requests in flight when the device is closed */
@@ -60,6 +60,7 @@ static struct session draw_session(struct world *world)
 	session.merge = prng_one_in(prng, 3);
 	session.grow = prng_one_in(prng, 4);
 	session.compact = prng_one_in(prng, 4);
+	session.copy = prng_one_in(prng, 4);
 	session.shrink = prng_one_in(prng, 6);
 	session.chain = prng_one_in(prng, 3);
 	session.left = prng_one_in(prng, 3) ? (unsigned)prng_below(prng, 8) : 0;
@@ -104,6 +105,8 @@ static void happen(struct world *world, const struct session *session)
 		world_grow(world);
 	if (session->compact && prng_one_in(&world->prng, 80))
 		world_compact(world);
+	if (session->copy && prng_one_in(&world->prng, 2))
+		world_copy(world);
 	/* Idle for some seconds: what was dirty is written without being asked. */
 	if (!world->busy && prng_one_in(prng, 8))
 		loop_turn(sim_loop(world->sim), UINT64_C(6000000000));
@@ -343,8 +346,8 @@ static void report(const struct campaign *c)
 	double seconds = seconds_since(&c->start);
 
 	printf("%" PRIu64 " operations, %" PRIu64 " power cuts, %" PRIu64 " snapshots, %" PRIu64 " merges, %" PRIu64
-	       " sizes, %" PRIu64 " compactions, %" PRIu64 " worlds in %.1f s: ",
-	       c->done_ops, c->done_cuts, c->done_pushes, c->done_merges, c->done_resizes, c->done_compactions,
+	       " sizes, %" PRIu64 " compactions, %" PRIu64 " copies, %" PRIu64 " worlds in %.1f s: ",
+	       c->done_ops, c->done_cuts, c->done_pushes, c->done_merges, c->done_resizes, c->done_compactions, c->done_copies,
 	       c->done_worlds, seconds);
 	printf("%.0f operations and %.0f cuts a minute\n", (double)c->done_ops / seconds * 60,
 	       (double)c->done_cuts / seconds * 60);
@@ -369,6 +372,7 @@ int main(int argc, char **argv)
 		c.done_merges += world.merges;
 		c.done_resizes += world.resizes;
 		c.done_compactions += world.compactions;
+		c.done_copies += world.copies;
 		if (!good) {
 			printf("FINDING: %s\nrepeat with: --seed %" PRIu64 " --worlds 1 -v\n", world.finding,
 			       world.seed);

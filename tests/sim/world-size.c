@@ -106,7 +106,9 @@ static void resize_to(struct world *world, uint64_t size)
 	/* One that failed before may still come to light. */
 	world->before = before;
 	world->after = after;
-	/* A merge that was stopped half-way is no finding. */
+	/* A merge that was stopped half-way is no finding, nor a raw base that one has made longer. */
+	if (r == -EINVAL && world->disk.nlevels > 1 && world->disk.levels[0].raw)
+		return;
 	if (r != -EBUSY && r != -EROFS && !may_fail(world, r))
 		world_fail(world, "the size cannot be changed: %s", err.text);
 }

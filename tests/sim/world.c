@@ -490,6 +490,7 @@ static void close_device(struct world *world)
 			world_fail(world, "device_close() waits for nothing");
 	}
 	world->device = NULL;
+	world_copy_drop(world);
 	if (world_works(world) && !sim_is_cut(world->sim))
 		world_fail(world, "closed while long work was under way");
 	disk_close(&world->disk, world->levels);

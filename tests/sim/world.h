@@ -23,6 +23,7 @@
 #define WORLD_LARGEST (UINT64_C(1) << 29) /* bytes; larger ones take too long to read */
 
 struct world;
+struct world_copy;
 
 /* One request of the model. */
 struct slot {
@@ -63,6 +64,8 @@ struct world {
 	uint64_t resizes;
 	bool compacting;
 	uint64_t compactions;
+	struct world_copy *copy; /* that is made; NULL: none */
+	uint64_t copies;         /* found good */
 	bool lost;             /* device_close() failed: what was not flushed may be gone, as after a crash */
 	enum sim_cut cut_kind; /* of the next one */
 	bool power_cut;        /* the last one was of the power */
@@ -102,6 +105,9 @@ void world_merge_levels(struct world *world, unsigned low, unsigned high);
 void world_merge(struct world *world);
 /* Recovers from a cut or a close that failed, until all was read and found good. */
 void world_settle(struct world *world);
+/* world-copy.c: begins a copy, goes on with it, or ends it. And: forgets it; the device is still there. */
+void world_copy(struct world *world);
+void world_copy_drop(struct world *world);
 /* world-size.c: begins to make the disk larger, if that can be. */
 void world_grow(struct world *world);
 /* Makes it smaller, and waits for that; if nothing is under way. */
@@ -113,7 +119,7 @@ void world_settle_size(struct world *world);
 /* Is long work under way? And: waits until it is over. */
 static inline bool world_works(const struct world *world)
 {
-	return world->pushing || world->merging || world->resizing || world->compacting;
+	return world->pushing || world->merging || world->resizing || world->compacting || world->copy;
 }
 void world_wait_for_work(struct world *world);
 /* One turn of the loop. */
