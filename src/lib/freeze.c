@@ -4,7 +4,7 @@
  * there before the first file system froze, in a session of its own, deaf to signals. It holds the mount points and one end
  * of a pipe. It thaws
  *  - when the other end is closed: by freeze_end(), or by the kernel when we die, however we die;
- *  - and after FREEZE_SECONDS whatever happens, as often as it takes.
+ *  - and after FREEZE_SECONDS whatever happens, as often as it takes. (Tests set less by PLOOP_FREEZE_SECONDS.)
  * When the child itself is killed, freeze_end() thaws.
  */
 #include "lib/freeze.h"
@@ -64,11 +64,19 @@ static void keep_only(const struct freeze *freeze, int pipe)
 	close_range((unsigned)highest + 1, ~0u, 0);
 }
 
+static int freeze_ms(void)
+{
+	const char *text = secure_getenv("PLOOP_FREEZE_SECONDS");
+	long seconds = text ? strtol(text, NULL, 10) : 0;
+
+	return 1000 * (seconds > 0 && seconds < FREEZE_SECONDS ? (int)seconds : FREEZE_SECONDS);
+}
+
 /* The child. Its exit status tells whether it had to act by itself. */
 static _Noreturn void watch(const struct freeze *freeze, int pipe)
 {
 	struct pollfd wait = { .fd = pipe };
-	int timeout = FREEZE_SECONDS * 1000, late = 0;
+	int timeout = freeze_ms(), late = 0;
 
 	setsid();
 	keep_only(freeze, pipe);

@@ -4,6 +4,9 @@
  * folder, what is durable, or what another process is told. 0 kills nothing, and counts.
  * killat N -p PID: the same to a process that runs. Says "ready" first. SIGTERM lets it go, and says "let go M".
  *
+ * killat N -s PROGRAM [ARGUMENT..]: stops it there (SIGSTOP) instead of killing it, says "stopped PID openat", and lets it go. The call is
+ * still made.
+ *
  * Says on standard error "killed N openat" and exits with 99; or "finished M", M of them in all, and exits with the program's
  * own status (0 for a process of others). All threads are followed, and those that are made later; child processes are not.
  *
@@ -156,6 +159,15 @@ static int kill_at(pid_t pid, long n, const char *name)
 	return KILLED;
 }
 
+/* It goes on when somebody sends SIGCONT. Only for programs of one thread. */
+static int stop_at(pid_t pid, const char *name)
+{
+	kill(pid, SIGSTOP);
+	ptrace(PTRACE_DETACH, pid, NULL, NULL);
+	fprintf(stderr, "stopped %d %s\n", (int)pid, name);
+	return KILLED;
+}
+
 /* What a stop of a traced thread means: the signal to deliver to it. New threads begin with a SIGSTOP of the tracer's. */
 static int signal_of(int status)
 {
@@ -238,7 +250,7 @@ static pid_t next_event(const sigset_t *signals, int *status)
 	return who;
 }
 
-static int trace(pid_t pid, long n)
+static int trace(pid_t pid, long n, bool stop)
 {
 	struct __ptrace_syscall_info info;
 	const char *name;
@@ -263,7 +275,7 @@ static int trace(pid_t pid, long n)
 		    info.op == PTRACE_SYSCALL_INFO_ENTRY) {
 			name = counted(pid, &info);
 			if (name && ++count == n)
-				return kill_at(pid, n, name);
+				return stop ? stop_at(pid, name) : kill_at(pid, n, name);
 		}
 		go_on(who, signal_of(status));
 	}
@@ -273,15 +285,16 @@ static int trace(pid_t pid, long n)
 
 int main(int argc, char **argv)
 {
+	bool stop = argc > 3 && !strcmp(argv[2], "-s");
 	pid_t pid;
 
 	if (argc < 3) {
-		fprintf(stderr, "usage: killat N PROGRAM [ARGUMENT..]\n       killat N -p PID\n");
+		fprintf(stderr, "usage: killat N [-s] PROGRAM [ARGUMENT..]\n       killat N -p PID\n");
 		return 1;
 	}
 	if (!strcmp(argv[2], "-p")) {
 		pid = argc > 3 ? (pid_t)strtol(argv[3], NULL, 10) : 0;
-		return attach(pid) < 0 ? 1 : trace(pid, strtol(argv[1], NULL, 10));
+		return attach(pid) < 0 ? 1 : trace(pid, strtol(argv[1], NULL, 10), false);
 	}
 	pid = fork();
 	if (pid < 0) {
@@ -289,6 +302,6 @@ int main(int argc, char **argv)
 		return 1;
 	}
 	if (pid == 0)
-		run(argv + 2);
-	return start(pid) < 0 ? 1 : trace(pid, strtol(argv[1], NULL, 10));
+		run(argv + 2 + stop);
+	return start(pid) < 0 ? 1 : trace(pid, strtol(argv[1], NULL, 10), stop);
 }

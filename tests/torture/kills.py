@@ -330,13 +330,46 @@ def client(torture, case):
     return f"{kills} kills, {done} of them after it was done"
 
 
-def frozen(torture, case):
-    """With a mounted file system: it goes on, wherever the client died."""
+def mounted_disk(torture):
     folder, mount = torture.work / "fs", torture.work / "mnt"
     folder.mkdir()
     mount.mkdir()
     ploop("init", "-s", "32m", str(folder / "root.hds"))
-    device = device_of(torture, folder, "-m", str(mount))
+    return folder, mount, device_of(torture, folder, "-m", str(mount))
+
+
+def stopped(torture, case):
+    """The client stops and does not go on: the watchdog thaws, and later the client ends as if nothing had been."""
+    folder, mount, device = mounted_disk(torture)
+    os.environ["PLOOP_FREEZE_SECONDS"] = "1"
+    stops = 0
+    try:
+        for n in torture.points(27):
+            (mount / "file").write_text(f"{n}")
+            with subprocess.Popen([torture.killat, str(n), "-s", disks.PLOOP, "-v-1", *case.words(folder)], stderr=subprocess.PIPE,
+                                  text=True) as killer:
+                said = killer.stderr.readline()
+                where = f"{case.name}, {n}: {said.strip()}"
+                if said.startswith("stopped"):
+                    run("timeout", "60", "sh", "-c", f"echo {n} >{mount}/after && sync -f {mount}/after")
+                    pid = int(said.split()[1])
+                    os.kill(pid, 18)
+                    while not is_dead(pid):
+                        pass
+                    stops += 1
+            run("timeout", "60", "sh", "-c", f"echo {n} >{mount}/after && sync -f {mount}/after")
+            if not said.startswith("stopped"):
+                break
+        assert said.startswith("finished") and killer.returncode == 0, f"{where}: exit status {killer.returncode}"
+    finally:
+        del os.environ["PLOOP_FREEZE_SECONDS"]
+        ploop("umount", "-d", device)
+    return f"{stops} stops"
+
+
+def frozen(torture, case):
+    """With a mounted file system: it goes on, wherever the client died."""
+    folder, mount, device = mounted_disk(torture)
     kills = 0
     try:
         for n in torture.points(27):

@@ -20,7 +20,7 @@ import time
 import disks
 import kills
 from disks import A, B, C, NEW, TOP, file_of, leaf_of, ploop, run
-from kills import Case, client, daemon, frozen, offline, recovery
+from kills import Case, client, daemon, frozen, offline, recovery, stopped
 
 # ---- Command lines that are not just words before the folder ----
 
@@ -70,6 +70,7 @@ CASES = [
     Case("ploopd-merge-range", daemon, MERGE_RANGE, spent=(A, B), **ON_CHAIN),
     Case("ploopd-merge-all", daemon, MERGE_ALL, spent=(A, B, C), **ON_CHAIN),
     Case("online-frozen", frozen, ("snapshot",)),
+    Case("online-stopped", stopped, ("snapshot",)),
 ]
 
 
