@@ -599,10 +599,16 @@ PLOOP_API int ploop_snapshot_device(const char *device, const char *delta, unsig
 
 /*
  * Takes a temporary snapshot and mounts it read-only beside the running disk: `what` says how, with the descriptor as the
- * only operand and a component. When the mount fails the snapshot stays, temporary.
+ * only operand and a component. When the mount fails the snapshot is merged again.
  */
 PLOOP_API int ploop_snapshot_mount(const char *uuid, const struct ploop_mount *what, struct ploop_mounted *ret,
 				   struct ploop_error *err);
+
+/*
+ * A temporary snapshot that nobody owns is merged when the next one is taken, one is deleted, or the disk is mounted. Its owner is a
+ * device that was opened at it, or who holds it by this call, before it is taken or after: until *ret_fd is closed, or he dies.
+ */
+PLOOP_API int ploop_snapshot_hold(const char *disk, const char *uuid, int *ret_fd, struct ploop_error *err);
 
 /* Goes back: the disk, which is not mounted, is as it was in that snapshot. What was written since is lost, unless it is
  * kept as a snapshot: then `ret_kept` (may be NULL) is its name. */

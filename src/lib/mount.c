@@ -18,6 +18,7 @@
 #include "lib/fs.h"
 #include "lib/mount.h"
 #include "lib/ploopd.h"
+#include "lib/tidy.h"
 
 /* An absolute path, also for a file that is not there: whoever opens it says so. */
 static int make_absolute(const char *path, char **ret, struct ploop_error *err)
@@ -187,6 +188,13 @@ int mount_start(const struct ploop_mount *what, struct device_state *ret, int *r
 	return r;
 }
 
+/* Temporary snapshots that nobody owns are merged by the running device. */
+static void tidy(const struct ploop_mount *what, const struct device_state *state)
+{
+	if (state->descriptor && !what->component && !what->snapshot && !state->read_only)
+		tidy_disk(state->descriptor);
+}
+
 int ploop_mount(const struct ploop_mount *what, struct ploop_mounted *ret, struct ploop_error *err)
 {
 	struct ploop_mounted mounted = { .fsck_status = 0 };
@@ -203,6 +211,8 @@ int ploop_mount(const struct ploop_mount *what, struct ploop_mounted *ret, struc
 		r = finish(what, target, &state, connection, &mounted, err);
 	if (r == 0 && ret)
 		*ret = mounted;
+	if (r == 0)
+		tidy(what, &state);
 	state_clear(&state);
 	return r;
 }

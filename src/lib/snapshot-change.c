@@ -15,9 +15,11 @@
 #include "base/log.h"
 #include "format/format.h"
 #include "image/stack.h"
+#include "image/lock.h"
 #include "image/tree.h"
 #include "lib/branch.h"
 #include "lib/change.h"
+#include "lib/tidy.h"
 
 static void cleanup_stack(struct stack **stack)
 {
@@ -278,7 +280,7 @@ static int delete_inner(struct change *change, const struct snapshot *snapshot, 
 	return ploop_snapshot_merge(&merge, err);
 }
 
-int ploop_snapshot_delete(const char *disk, const char *uuid, struct ploop_error *err)
+int delete_one(const char *disk, const char *uuid, struct ploop_error *err)
 {
 	_change_end_ struct change change = { .lock = -EBADF };
 	const struct snapshot *snapshot;
@@ -294,25 +296,63 @@ int ploop_snapshot_delete(const char *disk, const char *uuid, struct ploop_error
 				  : delete_without_children(&change, snapshot, err);
 }
 
+int ploop_snapshot_delete(const char *disk, const char *uuid, struct ploop_error *err)
+{
+	int r = delete_one(disk, uuid, err);
+
+	if (r == 0)
+		tidy_disk(disk);
+	return r;
+}
+
 /* ---- Temporary ---- */
 
-int ploop_snapshot_mount(const char *uuid, const struct ploop_mount *what, struct ploop_mounted *ret,
-			 struct ploop_error *err)
+/* It is owned from before it is taken until its device lives, so that nobody merges it in between. */
+int ploop_snapshot_hold(const char *disk, const char *uuid, int *ret_fd, struct ploop_error *err)
+{
+	_free_ char *path = NULL;
+	struct guid guid;
+	int r;
+
+	if (!guid_parse(uuid, &guid))
+		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM, "Incorrect uuid specified: %s", uuid);
+	r = descriptor_find_file(disk, &path, err);
+	if (r == 0)
+		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM, "%s is no DiskDescriptor.xml", disk);
+	return r < 0 ? r : lock_owner(path, guid_hash(&guid), ret_fd, err);
+}
+
+static int take_and_mount(const char *uuid, const struct ploop_mount *what, struct ploop_mounted *ret,
+			  struct ploop_error *err)
 {
 	struct ploop_mount mount = *what;
 	char taken[PLOOP_UUID];
-	int r;
+	int r = ploop_snapshot(what->operands[0], uuid, PLOOP_SNAPSHOT_TEMPORARY, taken, err);
 
-	if (!what->component || what->noperands != 1)
-		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM,
-				 "a temporary snapshot needs one descriptor, and a component that owns it");
-	r = ploop_snapshot(what->operands[0], uuid, PLOOP_SNAPSHOT_TEMPORARY, taken, err);
 	if (r < 0)
 		return r;
 	mount.snapshot = taken;
 	mount.read_only = true;
 	r = ploop_mount(&mount, ret, err);
-	if (r < 0)
+	if (r < 0 && delete_one(what->operands[0], taken, NULL) < 0)
 		log_warning("temporary snapshot %s was taken and is not mounted: snapshot-delete takes it away", taken);
 	return r;
+}
+
+int ploop_snapshot_mount(const char *uuid, const struct ploop_mount *what, struct ploop_mounted *ret,
+			 struct ploop_error *err)
+{
+	_close_ int owner = -EBADF;
+	struct guid guid;
+	int r;
+
+	if (!what->component || what->noperands != 1)
+		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM,
+				 "a temporary snapshot needs one descriptor, and a component that owns it");
+	if (!uuid) {
+		guid_generate(&guid);
+		uuid = guid.text;
+	}
+	r = ploop_snapshot_hold(what->operands[0], uuid, &owner, err);
+	return r < 0 ? r : take_and_mount(uuid, what, ret, err);
 }

@@ -29,6 +29,7 @@
 #include "image/tree.h"
 #include "lib/change.h"
 #include "lib/freeze.h"
+#include "lib/tidy.h"
 
 #define SNAPSHOT_MAX_IMAGES 126 /* a chain of more gets no snapshot: the limit of the original */
 
@@ -184,6 +185,8 @@ int ploop_snapshot(const char *disk, const char *uuid, unsigned flags, char ret_
 	_free_ char *delta = NULL;
 	int r = choose_guid(uuid, &taking.guid, err);
 
+	if (r == 0)
+		tidy_disk(disk);
 	if (r == 0)
 		r = change_begin(&change, disk, err);
 	if (r < 0)

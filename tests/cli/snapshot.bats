@@ -319,6 +319,68 @@ read_mark() {
 	status_is 38
 }
 
+# temporary: takes A as a temporary snapshot that `backup` owns.
+temporary() {
+	ploop -v-1 tsnapshot -u "$A" -c backup d
+}
+
+@test "a temporary snapshot goes when nobody owns it: at the next snapshot, delete, mount" {
+	new_ploop
+	ploop mount d
+	write_mark dev/ploop0 one
+	temporary
+	ploop -v-1 snapshot -u "$B" d
+	[ "$(uuids d | xargs)" = "$A $B $TOP" ]
+	write_mark dev/ploop0 two 4096
+	ploop umount -c backup d
+	ploop -v-1 snapshot -u "$C" d
+	[ "$(uuids d | xargs)" = "$B $C $TOP" ]
+	# Its owner dies.
+	temporary
+	kill -9 "$(daemon_pid ploop1)"
+	wait_for is_dead "$(daemon_pid ploop1)"
+	ploop -v-1 snapshot-delete -u "$B" d
+	[ "$(uuids d | xargs)" = "$C $TOP" ]
+	ploop gc --devices --remove
+	temporary
+	ploop umount -c backup d
+	ploop umount d
+	[ "$(uuids d | xargs)" = "$C $A $TOP" ]
+	ploop mount d
+	[ "$(uuids d | xargs)" = "$C $TOP" ]
+	[ "$(read_mark dev/ploop0)$(read_mark dev/ploop0 4096)" = onetwo ]
+	[ "$(find d -name 'root.hds*' | wc -l)" = 2 ]
+}
+
+@test "a temporary snapshot that cannot be mounted is merged again" {
+	new_ploop
+	ploop mount d
+	run ploop tsnapshot -u "$A" -c backup -m mnt d
+	[ "$status" -ne 0 ]
+	[ "$(uuids d)" = "$TOP" ]
+	[ "$(find d -name 'root.hds*')" = d/root.hds ]
+}
+
+@test "two devices write to two branches of one base" {
+	new_ploop
+	ploop snapshot -u "$A" d
+	ploop snapshot -u "$B" d
+	ploop snapshot-switch -D -u "$A" d
+	leaf=$(ploop snapshot-list --json d | jq -r '.snapshots[] | select(.children == 0 and (.current | not)).uuid')
+	ploop mount d
+	ploop mount -u "$leaf" -c other d
+	write_mark dev/ploop0 disk
+	write_mark dev/ploop1 other
+	ploop snapshot -u "$C" d
+	run ploop mount -u "$leaf" -c third d
+	status_is 37
+	run ploop snapshot-switch -u "$leaf" d
+	status_is 38
+	ploop umount -c other d
+	ploop mount -r -u "$leaf" -c third d
+	[ "$(read_mark dev/ploop0) $(read_mark dev/ploop1)" = "disk other" ]
+}
+
 @test "a device that refuses its new top: the descriptor is as it was, and nothing is left" {
 	new_ploop
 	ploop mount d
