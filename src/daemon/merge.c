@@ -75,6 +75,12 @@ static void end(struct daemon *daemon, int result)
 		log_info("%s: levels %u..%u are merged", daemon->name, job->low, job->high);
 }
 
+/* One past the last level whose lock is ours for the time of the merge: the top's is in any case. */
+static unsigned end_of_range(const struct merge_job *job)
+{
+	return job->low + job->left + !job->with_top;
+}
+
 /* The data of low + 1 .. step_high is in `low`. */
 static int below_merged(struct daemon *daemon)
 {
@@ -84,9 +90,10 @@ static int below_merged(struct daemon *daemon)
 	for (unsigned level = job->low + 1; level <= job->step_high && r == 0; level++)
 		r = stack_empty(daemon->stack, level, &job->error);
 	forget_levels(daemon, job->low + 1, job->step_high);
-	if (r == 0 && job->with_top)
+	job->left -= job->step_high - job->low;
+	if (r == 0 && job->left)
 		return start_step(daemon, &job->error);
-	unlock_levels(daemon, job->low, job->low + 1);
+	unlock_levels(daemon, job->low, end_of_range(job));
 	end(daemon, r);
 	return r;
 }
@@ -104,7 +111,7 @@ static void step_failed(struct daemon *daemon, int result)
 			  daemon->name, path);
 	job->held = job->top;
 	if (!job->top)
-		unlock_levels(daemon, job->low, job->step_high + 1);
+		unlock_levels(daemon, job->low, end_of_range(job));
 	end(daemon, result);
 }
 
@@ -125,13 +132,22 @@ static void step_done(void *data, int result)
 	} else {
 		result = below_merged(daemon);
 		if (result < 0 && merge_active(daemon)) {
-			unlock_levels(daemon, job->low, job->low + 1);
+			unlock_levels(daemon, job->low, end_of_range(job));
 			end(daemon, result);
 		}
 	}
 }
 
-/* The levels below the top, if there are any in the range that are left; else the top. */
+/* The levels from low + 1 on that are of one size and not the top; or the top, when that is all that is left. */
+static unsigned end_of_step(const struct merge_job *job, const struct stack *stack)
+{
+	unsigned last = job->low + job->left - (job->with_top && job->left > 1), high = job->low + 1;
+
+	while (high < last && stack->levels[high + 1].geometry.size == stack->levels[high].geometry.size)
+		high++;
+	return high;
+}
+
 static int start_step(struct daemon *daemon, struct ploop_error *err)
 {
 	struct merge_job *job = &daemon->merge;
@@ -144,8 +160,8 @@ static int start_step(struct daemon *daemon, struct ploop_error *err)
 	};
 	int r;
 
-	job->top = job->with_top && stack->nlevels == job->low + 2;
-	job->step_high = job->top ? job->low + 1 : job->with_top ? stack->nlevels - 2 : job->high;
+	job->top = job->with_top && job->left == 1;
+	job->step_high = end_of_step(job, stack);
 	config.high = job->step_high;
 	r = stack_open_writable(daemon->loop, stack, job->low, &job->file, err);
 	if (r < 0)
@@ -226,6 +242,7 @@ static int take_arguments(struct daemon *daemon, struct json_object *arguments, 
 		.low = (unsigned)low, .high = (unsigned)high, .held = job->held, .bytes_a_second = rate
 	};
 	job->with_top = job->high == top;
+	job->left = job->high - job->low;
 	return 0;
 }
 

@@ -3,7 +3,8 @@
  * merge.h - levels are merged while the device is used: the daemon's half, one at a time.
  *
  * A client asks for a range, and then how far it is. The merge is the device's, not the client's: it goes on when the client
- * dies. A range that ends with the top takes two steps, the levels below the top first.
+ * dies. It goes in steps, from below: levels of one size each, as `low` becomes as large as what comes into it, and no level may be
+ * smaller than those below it; and the top alone, at the end.
  *
  * Order of writes:
  *  1. device_merge() for the levels below the top; its invariants are in device/merge.c.
@@ -30,6 +31,7 @@ struct server_peer;
 struct merge_job {
 	enum ploop_merge_state state;
 	unsigned low, high; /* as asked for */
+	unsigned left;      /* levels above `low` that are still to be merged, the top included */
 	unsigned step_high; /* of the step that is under way: low + 1 .. step_high are merged */
 	bool top;           /* the step is that of the top */
 	bool with_top;      /* the range ends with the top */

@@ -25,31 +25,14 @@ static int merge_check(const struct device *dev, const struct device_merge_confi
 				 "the merge of levels %u..%u that was stopped must end first", dev->under->level,
 				 device_top_level(dev));
 	low = &dev->levels[config->low];
-	if (low->format->has_index && low->geometry.size != dev->size)
-		return error_set(err, -EFBIG, PLOOP_EXIT_PARAM,
-				 "%s: is smaller than what shall be merged into it; grow it first", low->file->path);
 	return writer_check(low, err);
 }
 
-/* A raw delta may be shorter than the disk. */
-static int merge_stretch(struct device *dev, struct delta *low, struct ploop_error *err)
-{
-	int r;
-
-	if (low->geometry.size >= dev->size)
-		return 0;
-	r = io_truncate(low->file, dev->size);
-	if (r)
-		return error_sys(err, r, PLOOP_EXIT_FTRUNCATE, "%s: cannot make it longer", low->file->path);
-	low->geometry.size = dev->size;
-	low->geometry.clusters = dev->map.count;
-	return 0;
-}
-
 /* Makes the low level one that is written to. */
-static int merge_open_target(struct device *dev, unsigned low, struct ploop_error *err)
+static int merge_open_target(struct device *dev, unsigned low, unsigned high, struct ploop_error *err)
 {
-	const struct delta *delta = &dev->levels[low];
+	struct delta *delta = &dev->levels[low];
+	const struct geometry before = delta->geometry;
 	struct writer *target = NULL;
 	int r = writer_new(dev, low, &target);
 
@@ -57,13 +40,14 @@ static int merge_open_target(struct device *dev, unsigned low, struct ploop_erro
 		r = map_init(&target->own, dev->map.count);
 	if (r)
 		error_set(err, r, PLOOP_EXIT_MALLOC, "no memory for the index of %s", delta->file->path);
+	if (!r)
+		r = merge_fit(delta, dev->levels[high].geometry.size, err);
 	if (!r && delta->format->has_index)
 		r = load_delta(dev, low, &target->own, target, err);
-	if (!r && !delta->format->has_index)
-		r = merge_stretch(dev, target->delta, err);
 	if (!r)
 		r = writer_start(target, err);
 	if (r) {
+		delta->geometry = before;
 		writer_free(target);
 		return r;
 	}
@@ -99,7 +83,7 @@ static int merge_prepare(struct device_merge *merge, const struct device_merge_c
 	if (!merge->top)
 		r = merge_load_sources(merge, err);
 	if (!r && !dev->under)
-		r = merge_open_target(dev, config->low, err);
+		r = merge_open_target(dev, config->low, config->high, err);
 	merge->target = dev->under;
 	return r;
 }

@@ -66,6 +66,9 @@ void merge_init(struct device_merge *merge);
 /* Begins with the first batch. */
 void merge_begin(struct device_merge *merge);
 void merge_free(struct device_merge *merge);
+
+/* Sees that a level that is merged into is as large as `size` at least. Its file is open for writing. */
+int merge_fit(struct delta *low, uint64_t size, struct ploop_error *err);
 /* All copies of the batch are done. */
 void merge_settle(struct device_merge *merge);
 

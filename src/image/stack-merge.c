@@ -49,12 +49,19 @@ static int write_zeros(struct io_file *file, uint64_t start, uint64_t end)
 int stack_empty(struct stack *stack, unsigned level, struct ploop_error *err)
 {
 	const struct delta *delta = &stack->levels[level];
-	const struct geometry *g = &delta->geometry;
+	struct delta now = *delta; /* it may have been merged into before, and be larger than it was */
+	const struct geometry *g = &now.geometry;
 	struct io_file *file;
 	int r = level_reopen(NULL, delta, stack->locks[level], &file, err);
 
 	if (r < 0)
 		return r;
+	now.file = file;
+	r = level_parse(&now, 0, err);
+	if (r < 0) {
+		io_close(file);
+		return r;
+	}
 	r = write_zeros(file, g->index, g->index + 4 * (uint64_t)g->clusters);
 	if (!r)
 		r = io_sync(file);

@@ -248,3 +248,15 @@ int disk_erase(struct ploop_disk *disk, uint64_t offset, uint64_t length, struct
 				 disk->stack->levels[disk->stack->nlevels - 1].file->path, (unsigned long long)offset)
 		     : 0;
 }
+
+int disk_resize(struct ploop_disk *disk, uint64_t size, struct ploop_error *err)
+{
+	const char *path = disk->stack->levels[disk->stack->nlevels - 1].file->path;
+	struct disk_answer answer = { .loop = disk->loop };
+	int r = device_resize(disk->device, size, disk_closed, &answer, err);
+
+	if (r < 0)
+		return r;
+	r = disk_wait(&answer);
+	return r < 0 ? error_sys(err, r, PLOOP_EXIT_WRITE, "%s: making it larger", path) : 0;
+}

@@ -25,6 +25,7 @@
 #include "image/lock.h"
 #include "image/stack.h"
 #include "io/loop.h"
+#include "lib/disk.h"
 #include "lib/merge-names.h"
 
 #define MERGE_DEPTH 64
@@ -226,21 +227,67 @@ static int merge_part(const struct ploop_merge *merge, struct merge_names *names
 	return r;
 }
 
-/* The lowest first: what is merged already is in the lowest, which is the first image of each part. */
-static int merge_all(const struct ploop_merge *merge, struct merge_names *names, const char **images, unsigned n,
-		     struct ploop_error *err)
+/* A lowest image that is smaller than what comes into it grows first, alone: with what lies above it it stays the same disk. */
+static int grow_low(const char *image, uint64_t size, struct ploop_error *err)
 {
+	const struct ploop_files files = { .paths = &image, .npaths = 1 };
+	const struct disk_config config = { .files = &files, .write = true, .depth = 16 };
+	struct ploop_error closing;
+	struct ploop_disk *disk;
+	bool large;
+	int r = ploop_disk_open(&files, &disk, err), closed;
+
+	if (r < 0)
+		return r;
+	large = ploop_disk_size(disk) >= size;
+	ploop_disk_close(disk);
+	if (large)
+		return 0;
+	r = disk_open(&config, &disk, err);
+	if (r < 0)
+		return r;
+	log_info("Growing %s size=%llu sectors", image, (unsigned long long)(size / SECTOR));
+	r = disk_resize(disk, size, err);
+	closed = disk_close(disk, &closing);
+	if (r == 0 && closed < 0)
+		r = error_set(err, closed, closing.status, "%s", closing.text);
+	return r;
+}
+
+/* One past the last of those from `at` on that have the same size and go at once. */
+static unsigned end_of_part(const uint64_t *sizes, unsigned at, unsigned n)
+{
+	unsigned end = at + 1;
+
+	while (end < n && sizes[end] == sizes[at] && end - at < MERGE_AT_ONCE - 1)
+		end++;
+	return end;
+}
+
+/*
+ * The lowest first: what is merged already is in the lowest, which is the first image of each part. It is never larger than the
+ * smallest of those that are still to come, as the stack must fit wherever it is cut off.
+ */
+static int merge_all(const struct ploop_merge *merge, struct merge_names *names, const char **images,
+		     const uint64_t *sizes, unsigned n, struct ploop_error *err)
+{
+	bool raw = merge->base_format && !strcmp(merge->base_format, "raw") && !merge->new_image;
 	int r = 0;
 
-	for (unsigned at = 1; at < n && !r; at += MERGE_AT_ONCE - 1) {
+	for (unsigned at = 1, end; at < n && !r; at = end) {
+		end = end_of_part(sizes, at, n);
+		if (!raw)
+			r = grow_low(images[0], sizes[at], err);
 		images[at - 1] = images[0];
-		r = merge_part(merge, names, images + at - 1, (unsigned)min_u64(n - at + 1, MERGE_AT_ONCE), err);
+		if (!r)
+			r = merge_part(merge, names, images + at - 1, end - at + 1, err);
 	}
 	return r;
 }
 
 /* What the original said about images that do not fit one another. */
-static int check_fit(const struct ploop_merge *merge, struct geometry *ret, struct ploop_error *err)
+static int check_fit(const struct ploop_merge *merge, struct geometry *ret, uint64_t *ret_sizes,
+		     struct ploop_error *err)
 {
 	bool raw = merge->base_format && !strcmp(merge->base_format, "raw");
 
@@ -265,12 +312,15 @@ static int check_fit(const struct ploop_merge *merge, struct geometry *ret, stru
 		if (i > raw && g.version != ret->version)
 			return error_set(err, -EINVAL, PLOOP_EXIT_FORMAT, "Wrong version %s %u [prev %u]",
 					 merge->images[i], g.version, ret->version);
-		*ret = g;
+		if (i == raw)
+			*ret = g;
+		ret_sizes[i] = g.size;
 	}
 	return 0;
 }
 
-static int check(const struct ploop_merge *merge, struct geometry *ret, struct ploop_error *err)
+/* *ret is what the lowest with an index is like. */
+static int check(const struct ploop_merge *merge, struct geometry *ret, uint64_t *ret_sizes, struct ploop_error *err)
 {
 	for (unsigned i = 0; i < merge->nimages; i++) {
 		_free_ char *path = NULL;
@@ -285,12 +335,12 @@ static int check(const struct ploop_merge *merge, struct geometry *ret, struct p
 		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM, "Single delta, nothing to merge");
 	if (merge->new_image && merge->base_format && !strcmp(merge->base_format, "raw"))
 		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM, "a raw base cannot be merged into a new image (-n)");
-	return check_fit(merge, ret, err);
+	return check_fit(merge, ret, ret_sizes, err);
 }
 
 /* A new image below all others takes what is in them. It goes again when that fails. */
 static int merge_into_new(const struct ploop_merge *merge, struct merge_names *names, const struct geometry *g,
-			  const char **images, struct ploop_error *err)
+			  const char **images, uint64_t *sizes, struct ploop_error *err)
 {
 	const struct image_params params = { .version = g->version, .size = g->size, .cluster = g->cluster };
 	_dir_close_ struct dir *dir = NULL;
@@ -305,16 +355,16 @@ static int merge_into_new(const struct ploop_merge *merge, struct merge_names *n
 	if (r < 0)
 		return r;
 	images[0] = merge->new_image;
-	for (unsigned i = 0; i < merge->nimages; i++)
-		images[i + 1] = merge->images[i];
-	r = merge_all(merge, names, images, merge->nimages + 1, err);
+	memcpy(images + 1, merge->images, merge->nimages * sizeof(*images));
+	memmove(sizes + 1, sizes, merge->nimages * sizeof(*sizes));
+	r = merge_all(merge, names, images, sizes, merge->nimages + 1, err);
 	if (r < 0)
 		dir_unlink(dir, name);
 	return r;
 }
 
 static int merge_named(const struct ploop_merge *merge, struct merge_names *names, const struct geometry *g,
-		       struct ploop_error *err)
+		       uint64_t *sizes, struct ploop_error *err)
 {
 	_free_ const char **images = calloc(merge->nimages + 1, sizeof(*images));
 
@@ -323,32 +373,35 @@ static int merge_named(const struct ploop_merge *merge, struct merge_names *name
 	log_info("Merging %u image%s -> %s", merge->nimages - 1, merge->nimages > 2 ? "s" : "",
 		 merge->new_image ? merge->new_image : merge->images[0]);
 	if (merge->new_image)
-		return merge_into_new(merge, names, g, images, err);
+		return merge_into_new(merge, names, g, images, sizes, err);
 	memcpy(images, merge->images, merge->nimages * sizeof(*images));
-	return merge_all(merge, names, images, merge->nimages, err);
+	return merge_all(merge, names, images, sizes, merge->nimages, err);
+}
+
+static int merge_checked(const struct ploop_merge *merge, const char *descriptor, bool alone, struct ploop_error *err)
+{
+	_merge_names_end_ struct merge_names names = { .change.lock = -EBADF,
+						       .offline = true,
+						       .remove = descriptor != NULL };
+	_free_ uint64_t *sizes = calloc(merge->nimages + 1, sizeof(*sizes));
+	struct geometry g = { 0 };
+	int r = sizes ? check(merge, &g, sizes, err) : error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "merge");
+
+	if (r == 0 && !alone)
+		r = merge_names_begin(&names, descriptor, merge->images, merge->nimages, merge->new_image, err);
+	if (r == 0)
+		r = merge_named(merge, &names, &g, sizes, err);
+	return r < 0 ? r : merge_names_commit(&names, names.n, merge->new_image, err);
 }
 
 int merge_images(const struct ploop_merge *merge, const char *descriptor, struct ploop_error *err)
 {
-	_merge_names_end_ struct merge_names names = { .offline = true, .remove = descriptor != NULL };
-	struct geometry g = { 0 };
-	int r = check(merge, &g, err);
-
-	if (r < 0)
-		return r;
-	r = merge_names_begin(&names, descriptor, merge->images, merge->nimages, merge->new_image, err);
-	if (r == 0)
-		r = merge_named(merge, &names, &g, err);
-	return r < 0 ? r : merge_names_commit(&names, names.n, merge->new_image, err);
+	return merge_checked(merge, descriptor, false, err);
 }
 
 int merge_alone(const struct ploop_merge *merge, struct ploop_error *err)
 {
-	struct merge_names nobody = { .change.lock = -EBADF };
-	struct geometry g = { 0 };
-	int r = check(merge, &g, err);
-
-	return r < 0 ? r : merge_named(merge, &nobody, &g, err);
+	return merge_checked(merge, NULL, true, err);
 }
 
 int ploop_merge(const struct ploop_merge *merge, struct ploop_error *err)

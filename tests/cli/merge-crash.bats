@@ -21,13 +21,13 @@ random() {
 
 # One disk of three levels, each with data.
 stack() {
-	ploop -v-1 init -s 256m -t none ploop.image
+	ploop -v-1 init -s 96m -t none ploop.image
 	ploop -v-1 mount -d dev/ploop0 ploop.image
-	random 0 90
+	random 0 30
 	ploop -v-1 snapshot -d dev/ploop0 delta
-	random 30 90
+	random 10 30
 	ploop -v-1 snapshot -d dev/ploop0 delta1
-	random 60 90
+	random 20 30
 }
 
 @test "fio verifies what it writes while levels are merged" {
@@ -35,8 +35,8 @@ stack() {
 	local i
 	stack
 	fio --name=mix --filename=dev/ploop0 --rw=randwrite --bssplit=512/10:4k/40:64k/40:256k/10 --blockalign=512 --direct=1 \
-		--ioengine=libaio --iodepth=16 --size=200m --io_size=400m --verify=crc32c --verify_backlog=512 \
-		--time_based --runtime=6 --output=fio.log 3>&- &
+		--ioengine=libaio --iodepth=16 --size=80m --io_size=200m --verify=crc32c --verify_backlog=512 \
+		--time_based --runtime=4 --output=fio.log 3>&- &
 	writer=$!
 	ploop -v-1 merge -d dev/ploop0 -l 0..2
 	for ((i = 0; i < 3; i++)); do
@@ -72,7 +72,7 @@ grow_stack() {
 	writer=$!
 	exec 8>in 9<out
 	read -r -t 30 line <&9
-	for ((i = 0; i < ${PLOOP_TEST_KILLS:-5}; i++)); do
+	for ((i = 0; i < ${PLOOP_TEST_KILLS:-4}; i++)); do
 		grow_stack "$i"
 		# So slow that the kill comes before the end.
 		ploop merge -d dev/ploop0 --rate 40m >merge.log 2>&1 3>&- 8>&- 9<&- &
@@ -106,7 +106,7 @@ grow_stack() {
 	local before
 	stack
 	before=$(sha256sum <dev/ploop0)
-	ploop -v-1 merge -d dev/ploop0 -l 0..2 --rate 100m 3>&- &
+	ploop -v-1 merge -d dev/ploop0 -l 0..2 --rate 30m 3>&- &
 	wait_for sh -c 'ploop merge -d dev/ploop0 --status --json | jq -e ".done > 0"'
 	kill -9 $!
 	wait_for sh -c 'ploop merge -d dev/ploop0 --status --json | jq -e ".state == \"done\""'
@@ -114,9 +114,8 @@ grow_stack() {
 	random 10 40
 	before=$(sha256sum <dev/ploop0)
 	ploop -v-1 umount -d dev/ploop0
+	# What the merge has left marked as temporary goes.
 	ploop -v-1 mount -d dev/ploop0 .
-	[ "$(sha256sum <dev/ploop0)" = "$before" ]
-	ploop -v-1 merge -d dev/ploop0
 	[ "$(ploop list --json | jq '.devices[0].images | length')" = 1 ]
 	[ "$(sha256sum <dev/ploop0)" = "$before" ]
 	ploop -v-1 umount -d dev/ploop0
@@ -128,7 +127,7 @@ grow_stack() {
 	before=$(sha256sum <dev/ploop0)
 	ploop -v-1 umount -d dev/ploop0
 	for i in 1 2 4; do
-		ploop -v-1 merge --rate 150m delta1 delta ploop.image 3>&- &
+		ploop -v-1 merge --rate 50m delta1 delta ploop.image 3>&- &
 		sleep "0.$i"
 		kill -9 $!
 		wait $! || :
