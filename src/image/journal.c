@@ -136,6 +136,18 @@ static int journal_read(struct dir *dir, const char *name, struct journal *ret)
 	return r;
 }
 
+bool journal_lists(struct dir *dir, const char *name, const char *file)
+{
+	_cleanup_(journal_clear) struct journal journal;
+
+	if (journal_read(dir, name, &journal) <= 0)
+		return false;
+	for (unsigned i = 0; i < journal.nfiles; i++)
+		if (!strcmp(journal.files[i], file))
+			return true;
+	return false;
+}
+
 int journal_check_unused(struct dir *dir, const char *file)
 {
 	_close_ int place = -EBADF, fd = -EBADF;

@@ -48,6 +48,9 @@ int journal_check_unused(struct dir *dir, const char *file);
 /* Removes a file of the folder that nobody has open; -EBUSY when somebody has. */
 int journal_remove(struct dir *dir, const char *file);
 
+/* Whether the journal of an operation that was interrupted lists a file of this name, so that settling may remove it. */
+bool journal_lists(struct dir *dir, const char *name, const char *file);
+
 /* Whether the descriptor `name` names a file of this name, wherever. A descriptor that cannot be read names all. */
 bool journal_named(struct dir *dir, const char *name, const char *file);
 

@@ -2,8 +2,8 @@
 /*
  * convert-output.c - a disk, or what a raw or qcow2 file holds, written to a new file: export and import.
  *
- * Order of writes: the file is written, synced and compared as NAME.tmp, then renamed; a folder gets its descriptor last. With
- * snapshots the files below come first, so that no name leads nowhere. What was cut off leaves NAME.tmp, which the next run
+ * Order of writes: the file is written, synced and compared as NAME.ploop-part, then renamed; a folder gets its descriptor last. With
+ * snapshots the files below come first, so that no name leads nowhere. What was cut off leaves NAME.ploop-part, which the next run
  * replaces.
  */
 #include <errno.h>
@@ -27,12 +27,12 @@
 #include "io/io.h"
 #include "io/loop.h"
 #include "lib/convert.h"
+#include "lib/copy-part.h"
 
 #define LOOP_DEPTH 64
 #define VERSION_DEFAULT 2u
 #define CLUSTER_DEFAULT (1024u * 1024) /* of a source that has none */
-#define TMP ".tmp"
-#define TMP_SOURCE ".source.tmp" /* what qemu-img makes of a qcow2 file */
+#define SOURCE ".source" COPY_PART     /* what qemu-img makes of a qcow2 file */
 #define QCOW2_MAGIC "QFI\xfb"
 
 struct output {
@@ -112,7 +112,7 @@ static int import_qcow2(struct output *output, const char *path, struct ploop_er
 	char last[256] = "";
 	int status, r;
 
-	if (asprintf(&output->source, "%s/%s" TMP_SOURCE, output->dir->path, output->name) < 0) {
+	if (asprintf(&output->source, "%s/%s" SOURCE, output->dir->path, output->name) < 0) {
 		output->source = NULL;
 		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s", path);
 	}
@@ -194,7 +194,7 @@ static int refuse_existing(const struct output *output, const char *name, struct
 	return error_set(err, -EEXIST, PLOOP_EXIT_PARAM, "Can't create %s/%s: File exists", output->dir->path, name);
 }
 
-/* Writes some levels to a file of that name, by way of NAME.tmp. */
+/* Writes some levels to a file of that name, by way of NAME.ploop-part. */
 static int write_file(struct output *output, const char *name, const struct delta *levels, unsigned nlevels,
 		      const char *backing, struct ploop_error *err)
 {
@@ -218,7 +218,7 @@ static int write_file(struct output *output, const char *name, const struct delt
 
 	if (r < 0)
 		return r;
-	if (asprintf(&tmp, "%s" TMP, name) < 0 || !(output->made[output->nmade] = strdup(name)))
+	if (asprintf(&tmp, "%s" COPY_PART, name) < 0 || !(output->made[output->nmade] = strdup(name)))
 		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s", name);
 	write.name = tmp;
 	(void)dir_unlink(output->dir, tmp);

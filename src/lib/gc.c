@@ -32,12 +32,8 @@
 #define GC_DESCRIPTORS 64
 
 static const char *const kind_names[] = {
-	[PLOOP_LEFTOVER_DELTA] = "delta",
-	[PLOOP_LEFTOVER_TMP] = "tmp",
-	[PLOOP_LEFTOVER_JOURNAL] = "journal",
-	[PLOOP_LEFTOVER_LOCK] = "lock",
-	[PLOOP_LEFTOVER_DEVICE] = "device",
-	[PLOOP_LEFTOVER_NODE] = "node",
+	[PLOOP_LEFTOVER_DELTA] = "delta", [PLOOP_LEFTOVER_TMP] = "tmp",       [PLOOP_LEFTOVER_JOURNAL] = "journal",
+	[PLOOP_LEFTOVER_LOCK] = "lock",   [PLOOP_LEFTOVER_DEVICE] = "device", [PLOOP_LEFTOVER_NODE] = "node",
 };
 
 const char *ploop_leftover_name(enum ploop_leftover_kind kind)
@@ -76,8 +72,8 @@ struct ploop_leftover *leftovers_add(struct leftovers *list, enum ploop_leftover
 struct search {
 	struct dir *dir;
 	const struct descriptor *d;
-	const char *name; /* of the descriptor */
-	char *base;       /* what deltas are called after */
+	const char *name;             /* of the descriptor */
+	char *base;                   /* what deltas are called after */
 	char *others[GC_DESCRIPTORS]; /* descriptors in the folder, this one too */
 	unsigned nothers;
 	bool unsure; /* too many to look into */
@@ -105,13 +101,21 @@ static int find_descriptors(void *data, const char *name)
 	return search->others[search->nothers++] ? 0 : -ENOMEM;
 }
 
-static bool is_orphan(const struct search *search, const char *name)
+/* A name that ploop makes up, or one that an operation was about to remove when it was interrupted. */
+static bool may_be_orphan(const struct search *search, const char *name)
 {
 	size_t len = strlen(search->base);
 	struct guid guid;
 
-	if (search->unsure || strncmp(name, search->base, len) || name[len] != '.' || name[len + 1] != '{' ||
-	    !guid_parse(name + len + 1, &guid))
+	if (!strncmp(name, search->base, len) && name[len] == '.' && name[len + 1] == '{' &&
+	    guid_parse(name + len + 1, &guid))
+		return true;
+	return journal_lists(search->dir, search->name, name);
+}
+
+static bool is_orphan(const struct search *search, const char *name)
+{
+	if (search->unsure || !may_be_orphan(search, name))
 		return false;
 	for (unsigned i = 0; i < search->nothers; i++)
 		if (journal_named(search->dir, search->others[i], name))
