@@ -13,7 +13,7 @@ NONE = "{00000000-0000-0000-0000-000000000000}"
 A, B, C, NEW, NOBODY = ("{11111111-aaaa-4bbb-8ccc-00000000000%d}" % n for n in range(1, 6))
 KNOWN = {TOP, A, B, C, NEW}
 
-Snapshot = collections.namedtuple("Snapshot", "content temporary parent file")
+Snapshot = collections.namedtuple("Snapshot", "content temporary parent file form")
 
 PLOOP = "ploop"
 
@@ -76,7 +76,8 @@ def read_disk(folder):
             content = images[at] | content
             at = parents[at]
         data = b"".join(content.get(v, bytes(cluster)) for v in range(-(-size // cluster)))[:size]
-        disk[guid] = Snapshot(data, shots[guid].find("Temporary") is not None, parents[guid], files[guid])
+        form = (header(folder / files[guid]) or (0,))[0]  # the version; 0: raw
+        disk[guid] = Snapshot(data, shots[guid].find("Temporary") is not None, parents[guid], files[guid], form)
     return disk
 
 

@@ -86,8 +86,8 @@ def reached(result):
 
 def view(disk, without=()):
     """Without the names that are made up anew each time."""
-    known = {g: (s.content, s.temporary) for g, s in disk.items() if g in KNOWN and g not in without}
-    return known, sorted((s.content, s.temporary) for g, s in disk.items() if g not in KNOWN)
+    known = {g: (s.content, s.temporary, s.form) for g, s in disk.items() if g in KNOWN and g not in without}
+    return known, sorted((s.content, s.temporary, s.form) for g, s in disk.items() if g not in KNOWN)
 
 
 def same(disk, want, spent=()):
