@@ -449,6 +449,8 @@ struct ploop_files {
 	const char *snapshot; /* GUID of the snapshot to open, with braces; NULL: the disk as it is now */
 	bool outside;         /* follow the descriptor to files outside its folder */
 	const char *io;       /* name of the I/O module; NULL: chosen by itself */
+	bool in_use;          /* look also at a disk that somebody writes to: as its index was flushed last, without any lock. What
+	                       * lies where is good to know; what is read need not be what he wrote */
 };
 
 struct ploop_disk;
@@ -558,10 +560,16 @@ struct ploop_info {
 	char *device, *partition; /* "/dev/ploop0"; NULL when it is not mounted */
 	bool mapped_known;
 	uint64_t mapped;          /* bytes of the disk that lie somewhere in a file */
+	uint64_t allocated;       /* bytes of blocks that all files hold on the host, those of other branches too */
+	bool space_known;         /* of ext file systems: */
+	uint64_t reclaimable;     /* bytes of blocks in the top's file that the file system does not use: fstrim gives them back */
+	uint64_t balloon;         /* bytes that the balloon takes; 0: there is none */
 	struct ploop_fs fs;
 	struct ploop_error fs_error;
 	struct ploop_image *images; /* base first */
 	unsigned nimages;
+	struct ploop_image *others; /* of other branches: snapshots that the disk as it is now does not stand on */
+	unsigned nothers;
 };
 
 /*

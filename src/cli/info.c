@@ -10,9 +10,13 @@
 #include "cli/size.h"
 #include "cli/verbs.h"
 
+enum {
+	OPTION_REPORT = OPTION_OWN,
+};
+
 struct info_call {
 	struct files files;
-	bool spec, device, json;
+	bool spec, device, report, json;
 };
 
 static void add_fs(struct json_object *object, const struct ploop_fs *fs)
@@ -64,10 +68,21 @@ static int print_json(const struct ploop_info *info)
 		json_add_number(object, "mapped", info->mapped);
 	else
 		json_add_text(object, "mapped", NULL);
+	json_add_number(object, "allocated", info->allocated);
+	if (info->space_known) {
+		json_add_number(object, "reclaimable", info->reclaimable);
+		json_add_number(object, "balloon", info->balloon);
+	} else {
+		json_add_text(object, "reclaimable", NULL);
+		json_add_text(object, "balloon", NULL);
+	}
 	add_fs(object, &info->fs);
 	list = json_add_list(object, "images");
 	for (unsigned i = 0; i < info->nimages; i++)
 		add_image(list, &info->images[i]);
+	list = json_add_list(object, "other_images");
+	for (unsigned i = 0; i < info->nothers; i++)
+		add_image(list, &info->others[i]);
 	return json_print(object);
 }
 
@@ -88,10 +103,59 @@ static int print_fs(const struct ploop_info *info)
 	return PLOOP_EXIT_OK;
 }
 
+static void print_size(const char *what, bool known, uint64_t bytes, const char *note)
+{
+	char text[SIZE_TEXT];
+
+	printf("%-14s %12s%s%s\n", what, known ? size_format(bytes, text) : "not known", *note ? "  " : "", note);
+}
+
+static void print_image(const struct ploop_image *image, const char *where)
+{
+	char length[SIZE_TEXT], allocated[SIZE_TEXT];
+
+	printf("%-8s %-12s %10s %10s  %s%s%s\n", where, image->version == 1 ? "ploop1 v1" : image->format,
+	       size_format(image->length, length), size_format(image->allocated, allocated), image->file,
+	       image->temporary ? "  (temporary)" : "", image->in_use ? "  (in use)" : "");
+}
+
+/* All of it, for a person. */
+static int print_report(const struct ploop_info *info)
+{
+	const struct ploop_fs *fs = &info->fs;
+	uint64_t used = (fs->blocks - fs->blocks_free) * fs->block;
+	char text[64];
+
+	print_size("size", true, info->size, info->device ? info->device : "not mounted");
+	print_size("cluster", true, info->cluster, "");
+	print_size("mapped", info->mapped_known, info->mapped, "of the disk lie in a file");
+	print_size("on host", true, info->allocated, "that all files take");
+	print_size("reclaimable", info->space_known, info->reclaimable, "of that hold nothing the file system uses");
+	print_size("balloon", info->space_known, info->balloon, "");
+	if (fs->type) {
+		snprintf(text, sizeof(text), "%s%s", fs->type,
+			 fs->approximate ? ", as it was before it was left uncleanly" : "");
+		print_size("file system", true, fs->blocks * fs->block, text);
+		print_size("  used", true, used, "");
+		printf("%-14s %12llu  of %llu used\n", "  inodes", (unsigned long long)(fs->inodes - fs->inodes_free),
+		       (unsigned long long)fs->inodes);
+	}
+	printf("\n%-8s %-12s %10s %10s  %s\n", "LEVEL", "FORMAT", "LENGTH", "ON HOST", "FILE");
+	for (unsigned i = info->nimages; i-- > 0;) {
+		snprintf(text, sizeof(text), "%u", i);
+		print_image(&info->images[i], text);
+	}
+	for (unsigned i = 0; i < info->nothers; i++)
+		print_image(&info->others[i], "other");
+	return PLOOP_EXIT_OK;
+}
+
 static int print(const struct info_call *own, const struct ploop_info *info)
 {
 	if (own->json)
 		return print_json(info);
+	if (own->report)
+		return print_report(info);
 	if (!own->spec && !own->device)
 		return print_fs(info);
 	if (own->spec)
@@ -111,7 +175,7 @@ static int show(const struct info_call *own)
 	struct ploop_info info;
 	int status;
 
-	if (own->json || (!own->spec && !own->device))
+	if (own->json || own->report || (!own->spec && !own->device))
 		what = PLOOP_INFO_CONTENT;
 	if (ploop_info(&own->files.files, what, &info, &err) < 0)
 		return report_error(&err);
@@ -134,6 +198,9 @@ static int run(struct call *call)
 		case 'd':
 			own.device = true;
 			break;
+		case OPTION_REPORT:
+			own.report = true;
+			break;
 		case OPTION_JSON:
 			own.json = true;
 			break;
@@ -153,6 +220,8 @@ static int run(struct call *call)
 static const struct verb_option options[] = {
 	{ 's', "spec", NULL, "size and cluster in sectors, and the version of the format" },
 	{ 'd', "device", NULL, "the device that serves it; an empty name when it is not mounted" },
+	{ OPTION_REPORT, "report", NULL,
+	  "all of it: sizes, what is taken on the host and what could be given back, every file" },
 	FILES_OPTIONS,
 	VERB_OPTION_JSON,
 	{ 0 },

@@ -51,6 +51,7 @@ static int disk_open_stack(struct ploop_disk *disk, const struct disk_config *co
 		.snapshot = files->snapshot,
 		.read_only = !config->write,
 		.outside = files->outside,
+		.unlocked = files->in_use && !config->write,
 	};
 
 	if (files->io) {

@@ -17,6 +17,7 @@
 #include "base/cleanup.h"
 #include "base/error.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "control/client.h"
 #include "control/message.h"
 #include "control/node.h"
@@ -25,6 +26,7 @@
 #include "image/stack.h"
 #include "image/tree.h"
 #include "lib/disk.h"
+#include "lib/info-space.h"
 #include "lib/superblock.h"
 
 static void cleanup_stack(struct stack **stack)
@@ -32,13 +34,19 @@ static void cleanup_stack(struct stack **stack)
 	stack_close(*stack);
 }
 
+static void free_images(struct ploop_image *images, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		free(images[i].file);
+		free(images[i].uuid);
+	}
+	free(images);
+}
+
 void ploop_info_clear(struct ploop_info *info)
 {
-	for (unsigned i = 0; i < info->nimages; i++) {
-		free(info->images[i].file);
-		free(info->images[i].uuid);
-	}
-	free(info->images);
+	free_images(info->images, info->nimages);
+	free_images(info->others, info->nothers);
 	free(info->descriptor);
 	free(info->device);
 	free(info->partition);
@@ -85,6 +93,68 @@ static int fill_images(const struct stack *stack, struct ploop_info *ret, struct
 	return 0;
 }
 
+static bool in_chain(const struct ploop_info *info, const struct snapshot *s)
+{
+	for (unsigned i = 0; i < info->nimages; i++)
+		if (info->images[i].uuid && !strcasecmp(info->images[i].uuid, s->guid.text))
+			return true;
+	return false;
+}
+
+static int fill_other(const struct descriptor *d, const struct snapshot *s, struct ploop_image *ret,
+		      struct ploop_error *err)
+{
+	_cleanup_(cleanup_stack) struct stack *stack = NULL;
+	_free_ char *file = descriptor_file(d, s);
+	const char *path = file;
+	const struct stack_request request = {
+		.operands = &path,
+		.noperands = 1,
+		.base_format = descriptor_raw(s) ? "raw" : NULL,
+		.cluster = descriptor_raw(s) ? d->cluster : 0,
+		.read_only = true,
+		.unlocked = true,
+	};
+	int r = file ? stack_open(NULL, &request, &stack, err) : error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "info");
+
+	if (!r)
+		r = fill_image(&stack->levels[0], ret, err);
+	if (r < 0)
+		return r;
+	ret->uuid = strdup(s->guid.text);
+	ret->temporary = s->temporary != SNAPSHOT_KEPT;
+	return ret->uuid ? 0 : error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "info");
+}
+
+/* One that cannot be read is no reason to say nothing of the disk, which does not need it. */
+static int fill_others(const struct descriptor *d, struct ploop_info *ret, struct ploop_error *err)
+{
+	struct ploop_error why;
+
+	ret->others = calloc(d->nsnapshots, sizeof(*ret->others));
+	if (!ret->others)
+		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "info");
+	for (uint32_t i = 0; i < d->nsnapshots; i++) {
+		const struct snapshot *s = &d->snapshots[i];
+
+		if (!s->file || in_chain(ret, s))
+			continue;
+		if (fill_other(d, s, &ret->others[ret->nothers], &why) < 0)
+			log_warning("%s", why.text);
+		else
+			ret->nothers++;
+	}
+	return 0;
+}
+
+static void add_up(struct ploop_info *info)
+{
+	for (unsigned i = 0; i < info->nimages; i++)
+		info->allocated += info->images[i].allocated;
+	for (unsigned i = 0; i < info->nothers; i++)
+		info->allocated += info->others[i].allocated;
+}
+
 /* What only the descriptor knows of the images of the stack. */
 static int fill_descriptor(const struct stack *stack, struct ploop_info *ret, struct ploop_error *err)
 {
@@ -106,7 +176,7 @@ static int fill_descriptor(const struct stack *stack, struct ploop_info *ret, st
 		if (!ret->images[i].uuid)
 			return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "info");
 	}
-	return 0;
+	return fill_others(d, ret, err);
 }
 
 static int look_at_images(const struct ploop_files *files, struct ploop_info *ret, struct ploop_error *err)
@@ -128,6 +198,8 @@ static int look_at_images(const struct ploop_files *files, struct ploop_info *re
 		r = fill_images(stack, ret, err);
 	if (!r && stack->descriptor)
 		r = fill_descriptor(stack, ret, err);
+	if (!r)
+		add_up(ret);
 	return r;
 }
 
@@ -180,21 +252,52 @@ static void fill_mapped(const struct ploop_device *device, struct ploop_info *re
 	json_object_put(status);
 }
 
+/* The mounted file system's changes are seen through its own node at once, through that of the disk only when they are written. */
+struct nodes {
+	int disk, partition; /* partition: -EBADF when there is none */
+	uint64_t start;      /* byte of the disk where it begins; UINT64_MAX while that is not known */
+};
+
 static int read_node(void *data, void *buffer, size_t len, uint64_t offset)
 {
-	ssize_t n = fd_pread(*(int *)data, buffer, len, offset);
+	const struct nodes *nodes = data;
+	bool inside = nodes->partition >= 0 && offset >= nodes->start;
+	ssize_t n = inside ? fd_pread(nodes->partition, buffer, len, offset - nodes->start)
+			   : fd_pread(nodes->disk, buffer, len, offset);
 
 	if (n < 0)
 		return (int)n;
 	return (size_t)n < len ? -ENODATA : 0;
 }
 
-static int fs_of_device(const struct ploop_device *device, struct ploop_fs *ret)
+/* The files are looked at beside the ploopd that writes to them: where things lie is as old as its last flush. */
+static void space_of_device(const struct ploop_files *files, const struct superblock_source *source,
+			    struct ploop_info *ret)
 {
-	_close_ int fd = open(device->device, O_RDONLY | O_CLOEXEC);
-	const struct superblock_source source = { .read = read_node, .data = &fd, .size = device->size };
+	struct ploop_files beside = *files;
+	struct ploop_disk *disk;
 
-	return fd < 0 ? -errno : superblock_read(&source, ret);
+	beside.in_use = true;
+	if (ploop_disk_open(&beside, &disk, NULL) < 0)
+		return;
+	info_space(disk, source, ret);
+	ploop_disk_close(disk);
+}
+
+static int fs_of_device(const struct ploop_files *files, const struct ploop_device *device, struct ploop_fs *fs,
+			struct ploop_info *ret)
+{
+	_close_ int disk = open(device->device, O_RDONLY | O_CLOEXEC);
+	_close_ int partition = open(ret->partition, O_RDONLY | O_CLOEXEC);
+	struct nodes nodes = { .disk = disk, .partition = partition, .start = UINT64_MAX };
+	const struct superblock_source source = { .read = read_node, .data = &nodes, .size = device->size };
+	int r = disk < 0 ? -errno : superblock_find(&source, &nodes.start);
+
+	if (!r)
+		r = superblock_read(&source, fs);
+	if (!r)
+		space_of_device(files, &source, ret);
+	return r;
 }
 
 static int fs_of_mount(const char *target, struct ploop_fs *ret)
@@ -211,10 +314,10 @@ static int fs_of_mount(const char *target, struct ploop_fs *ret)
 	return 0;
 }
 
-static int look_at_device(const struct ploop_device *device, struct ploop_info *ret)
+static int look_at_device(const struct ploop_files *files, const struct ploop_device *device, struct ploop_info *ret)
 {
 	struct ploop_fs fs = { 0 };
-	int r = fs_of_device(device, &fs);
+	int r = fs_of_device(files, device, &fs, ret);
 
 	fill_mapped(device, ret);
 	if (device->nmounts && (!r || r == -ENODATA)) {
@@ -249,6 +352,8 @@ static int look_into(const struct ploop_files *files, struct ploop_info *ret, st
 	source.data = disk;
 	source.size = ploop_disk_size(disk);
 	r = superblock_read(&source, &ret->fs);
+	if (!r)
+		info_space(disk, &source, ret);
 	/* The mark on the image tells of a crash where the file system has no word for it. */
 	if (!r && ret->images[ret->nimages - 1].in_use)
 		ret->fs.approximate = true;
@@ -286,7 +391,7 @@ int ploop_info(const struct ploop_files *files, unsigned what, struct ploop_info
 			error_sys(err, r, PLOOP_EXIT_MALLOC, "info");
 	}
 	if (!r && what & PLOOP_INFO_CONTENT) {
-		int content = device ? look_at_device(device, &info) : look_into(files, &info, &info.fs_error);
+		int content = device ? look_at_device(files, device, &info) : look_into(files, &info, &info.fs_error);
 
 		if (content < 0 && !info.fs_error.code)
 			no_fs(&info, content, &info.fs_error);

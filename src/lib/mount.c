@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "control/message.h"
 #include "control/rundir.h"
+#include "image/dir.h"
 #include "lib/dead.h"
 #include "lib/device-find.h"
 #include "lib/fs.h"
@@ -195,6 +196,19 @@ static void tidy(const struct ploop_mount *what, const struct device_state *stat
 		tidy_disk(state->descriptor);
 }
 
+/*
+ * The original keeps how full a file system was when it was unmounted in .statfs beside the descriptor, and believes it while the
+ * disk is not mounted. We read superblocks instead and write no such file; one that is there will not be true any more.
+ */
+static void remove_statfs(const struct device_state *state)
+{
+	_dir_close_ struct dir *dir = NULL;
+	const char *name;
+
+	if (!state->read_only && state->descriptor && dir_open_parent(NULL, state->descriptor, &dir, &name, NULL) == 0)
+		(void)dir_unlink(dir, ".statfs");
+}
+
 int ploop_mount(const struct ploop_mount *what, struct ploop_mounted *ret, struct ploop_error *err)
 {
 	struct ploop_mounted mounted = { .fsck_status = 0 };
@@ -209,6 +223,8 @@ int ploop_mount(const struct ploop_mount *what, struct ploop_mounted *ret, struc
 		r = mount_start(what, &state, &connection, err);
 	if (r == 0)
 		r = finish(what, target, &state, connection, &mounted, err);
+	if (r == 0)
+		remove_statfs(&state);
 	if (r == 0 && ret)
 		*ret = mounted;
 	if (r == 0)

@@ -101,7 +101,12 @@ static int make_switch(struct change *change, const struct snapshot *snapshot, c
 		r = change_new_delta(change->dir, delta, &geometry, err);
 	if (r == 0)
 		r = edit_failed(change, edit_switch(change, &to, delta, kept, keep), err);
-	return r < 0 ? r : change_commit(change, err);
+	if (r == 0)
+		r = change_commit(change, err);
+	/* What the original noted of the file system when it was unmounted, see mount.c. */
+	if (r == 0)
+		(void)dir_unlink(change->dir, ".statfs");
+	return r;
 }
 
 int ploop_snapshot_switch(const char *disk, const char *uuid, unsigned flags, char ret_kept[PLOOP_UUID],

@@ -100,8 +100,7 @@ static bool xfs_parse(const uint8_t *sb, struct ploop_fs *ret)
 	return true;
 }
 
-/* Byte where the file system starts. */
-static int find_start(const struct superblock_source *source, uint64_t *ret)
+int superblock_find(const struct superblock_source *source, uint64_t *ret)
 {
 	static const uint32_t sizes[] = { LBA, LARGE_LBA };
 	uint8_t header[LBA], entry[128];
@@ -133,7 +132,7 @@ int superblock_read(const struct superblock_source *source, struct ploop_fs *ret
 {
 	uint8_t head[HEAD];
 	uint64_t start;
-	int r = find_start(source, &start);
+	int r = superblock_find(source, &start);
 
 	if (r < 0)
 		return r;

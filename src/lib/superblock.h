@@ -22,4 +22,7 @@ struct superblock_source {
  */
 int superblock_read(const struct superblock_source *source, struct ploop_fs *ret);
 
+/* Byte where that file system starts, or would. */
+int superblock_find(const struct superblock_source *source, uint64_t *ret);
+
 #endif

@@ -203,3 +203,44 @@ numbers() {
 	output_is_one_line
 	output_has "(qemu-io)"
 }
+
+@test "--report: what could be given back, the balloon, every file; mounted or not, without a byte written" {
+	require jq
+	require_root
+	[ -c /dev/fuse ] && [ -c /dev/loop-control ] || skip "no devices"
+	export PLOOP_RUN_DIR=$PWD/run PLOOP_DEV_DIR=$PWD/dev
+	mkdir run dev
+	ploop -v-1 init -s 256m disk/root.hds
+	echo old >disk/.statfs
+	ploop -v-1 mount -m mnt disk
+	[ ! -e disk/.statfs ]
+	head -c 40M /dev/urandom >mnt/file
+	sync -f mnt
+	before=$(ploop info --json disk | jq .reclaimable)
+	((before < 4 << 20))
+	rm mnt/file
+	sync -f mnt
+	after=$(ploop info --json disk | jq .reclaimable)
+	((after >= 36 << 20 && after <= 44 << 20))
+	run ploop map disk
+	status_is 0
+	output_has "flushed last"
+	ploop -v-1 umount -m mnt
+	sum=$(md5sum <disk/root.hds)
+	run ploop info --json disk
+	[ "$(jq .reclaimable <<<"$output")" -ge $((36 << 20)) ]
+	[ "$(jq .balloon <<<"$output")" = 0 ]
+	[ "$(jq .allocated <<<"$output")" = $(($(stat -c %b disk/root.hds) * 512)) ]
+	[ "$(md5sum <disk/root.hds)" = "$sum" ]
+	ploop -v-1 snapshot -u 11111111-1111-4111-8111-111111111111 disk
+	ploop -v-1 snapshot-switch -D -u 11111111-1111-4111-8111-111111111111 disk
+	run ploop info --json disk
+	[ "$(jq '.images | length' <<<"$output")" = 2 ]
+	[ "$(jq '.other_images | length' <<<"$output")" = 1 ]
+	# It lies below a snapshot now.
+	[ "$(jq .reclaimable <<<"$output")" = 0 ]
+	run ploop info --report disk
+	status_is 0
+	output_has "reclaimable"
+	[ "$(grep -c root.hds <<<"$output")" = 3 ]
+}
