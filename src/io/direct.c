@@ -135,7 +135,9 @@ int direct_begin(struct posix_file *self, struct ploop_error *err)
 		return error_set(err, -EOPNOTSUPP, PLOOP_EXIT_OPEN, "%s: its file system has no direct I/O",
 				 self->file.path);
 	self->file.memory_align = st.stx_dio_mem_align ? st.stx_dio_mem_align : 512;
-	if (flags < 0 || fcntl(self->fd, F_SETFL, flags | O_DIRECT))
+	/* Nobody needs to know when an image was read last, and noting it takes time; it may be for the file's owner only. */
+	if (flags < 0 || (fcntl(self->fd, F_SETFL, flags | O_DIRECT | O_NOATIME) &&
+			  fcntl(self->fd, F_SETFL, flags | O_DIRECT)))
 		return error_set(err, -EOPNOTSUPP, PLOOP_EXIT_OPEN, "%s: its file system has no direct I/O",
 				 self->file.path);
 	if (st.stx_dio_offset_align > 512 && !direct_xfs_takes_sectors(self->fd))
