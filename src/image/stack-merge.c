@@ -30,16 +30,33 @@ void stack_set_file(struct stack *stack, unsigned level, struct io_file *file)
 	stack->levels[level].file = file;
 }
 
-static int write_zeros(struct io_file *file, uint64_t start, uint64_t end)
+static int write_zeros(struct io_file *file, const void *zeros, uint64_t start, uint64_t end)
 {
-	void *zeros = io_buffer_new(ZEROS);
-	int r = zeros ? 0 : -ENOMEM;
+	int r = 0;
 
 	while (start < end && !r) {
 		uint64_t take = min_u64(end - start, ZEROS);
 
 		r = io_pwrite(file, zeros, (size_t)take, start);
 		start += take;
+	}
+	return r;
+}
+
+/* Where there is data: most of the index of a large disk is a hole. */
+static int clear_index(struct io_file *file, uint64_t start, uint64_t end)
+{
+	void *zeros = io_buffer_new(ZEROS);
+	int r = zeros ? 0 : -ENOMEM;
+
+	while (start < end && !r) {
+		uint64_t data, hole;
+
+		r = io_next_data(file, start, &data, &hole);
+		if (r || data >= end)
+			break;
+		r = write_zeros(file, zeros, max_u64(start, data), min_u64(end, hole));
+		start = hole;
 	}
 	if (zeros)
 		io_buffer_free(zeros, ZEROS);
@@ -62,7 +79,7 @@ int stack_empty(struct stack *stack, unsigned level, struct ploop_error *err)
 		io_close(file);
 		return r;
 	}
-	r = write_zeros(file, g->index, g->index + 4 * (uint64_t)g->clusters);
+	r = clear_index(file, g->index, g->index + 4 * (uint64_t)g->clusters);
 	if (!r)
 		r = io_sync(file);
 	if (!r)
