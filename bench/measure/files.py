@@ -60,6 +60,13 @@ def dirty(path, size, clusters):
     return path
 
 
+def mapped(path, size, only):
+    """An image with 1 MiB clusters, of which those that only(v) chooses are mapped, to holes."""
+    entries = iter(range(size // MIB))
+    _index(path, size, [next(entries) if only(v) else None for v in range(size // MIB)], False)
+    return path
+
+
 def written(path, size, seed=None, only=None):
     """
     An image with 1 MiB clusters, of which those that only(v) chooses (all) are mapped and written, in order or, with a

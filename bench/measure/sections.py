@@ -23,18 +23,19 @@ class Plan:
     seconds: float   # of one run
     first: int       # first writes of one run
     merge: int       # bytes of an image that is merged
+    levels: int      # of a deep stack
 
 
 def _name(write, random=True):
     return f"4 KiB {'random' if random else 'strided'} {'write' if write else 'read'}"
 
 
-def _counted(depth, run):
+def counted(depth, run, guess=None):
     """For tools that take a count and no time: learns the rate from the run before."""
-    rate = [3e4 if depth > 1 else 8e3]
+    rate = [guess or (3e4 if depth > 1 else 8e3)]
 
     def timed(seconds):
-        sample = run(max(int(rate[0] * seconds), 500))
+        sample = run(max(int(rate[0] * seconds), 50 if guess else 500))
         rate[0] = sample.rate
         return sample
 
@@ -64,7 +65,7 @@ def in_process(plan):
             yield _run(plan, "in process", f"{_name(write, False)}, depth {depth}", [
                 _ploop(plan, ours, work),
                 Subject("qemu-img bench, parallels",
-                        _counted(depth, lambda n, w=work: tools.qemu(theirs, "parallels", w, n)),
+                        counted(depth, lambda n, w=work: tools.qemu(theirs, "parallels", w, n)),
                         1.2 if depth == 32 else None),
             ])
     for path in (raw, ours, theirs):
@@ -78,7 +79,7 @@ def _run(plan, section, title, subjects):
 
 
 def _ploop(plan, image, work):
-    return Subject("ploop bench", _counted(work.depth, lambda n: tools.ploop(plan.ploop.program, image, work, n)))
+    return Subject("ploop bench", counted(work.depth, lambda n: tools.ploop(plan.ploop.program, image, work, n)))
 
 
 def first_writes(plan):
@@ -160,7 +161,7 @@ def _resident_mib(pid):
     raise Problem(f"process {pid} has no VmHWM")
 
 
-def _timed(plan, function):
+def timed(plan, function):
     """The median of a few runs: function() does the work and returns what undoes it."""
     taken = []
     for _ in range(min(plan.rounds, 3)):
@@ -171,11 +172,12 @@ def _timed(plan, function):
     return sorted(taken)[len(taken) // 2]
 
 
-def _checked(title, limit, unit, function):
+def checked(section, title, limit, unit, function):
+    """A number that function() tells."""
     try:
-        return check("large disks", title, function(), limit, unit)
+        return check(section, title, function(), limit, unit)
     except Problem as problem:
-        return check("large disks", title, None, limit, unit, str(problem))
+        return check(section, title, None, limit, unit, str(problem))
 
 
 def large(plan):
@@ -191,7 +193,7 @@ def large(plan):
             plan.ploop.call("init", "-s", "1T", folder / "root.hds")
             return lambda: [entry.unlink() for entry in folder.iterdir()] and folder.rmdir()
 
-        return _timed(plan, once)
+        return timed(plan, once)
 
     def mount(image):
         def once():
@@ -205,7 +207,7 @@ def large(plan):
         _need(plan, "init", "mount")
         folder = plan.scratch.folder("e.huge")
         plan.ploop.call("init", "-s", "64T", "-t", "none", folder / "root.hds")
-        return _timed(plan, mount(folder / "root.hds"))
+        return timed(plan, mount(folder / "root.hds"))
 
     def recover():
         _need(plan, "mount")
@@ -222,12 +224,12 @@ def large(plan):
             once()()
         return sorted(spent)[len(spent) // 2]
 
-    yield _checked("init -s 1T with ext4", 2, "s", init)
-    yield _checked("mount of an empty 64 TiB disk", 1, "s", mount_huge)
+    yield checked("large disks", "init -s 1T with ext4", 2, "s", init)
+    yield checked("large disks", "mount of an empty 64 TiB disk", 1, "s", mount_huge)
     largest = max(resident, default=None)
     yield check("large disks", "resident memory of its ploopd, at most", largest, 100, "MiB",
                 None if resident else "not mounted")
-    yield _checked("mount of a 1 TiB image after a crash, 1 million clusters mapped", 2, "s", recover)
+    yield checked("large disks", "mount of a 1 TiB image after a crash, 1 million clusters mapped", 2, "s", recover)
 
 
 SECTIONS = {"process": in_process, "first": first_writes, "device": on_device, "large": large}

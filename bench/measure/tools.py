@@ -96,8 +96,8 @@ def qemu(path, form, work, count):
     return Sample(count / seconds, max(cpu - idle, 0) / count)
 
 
-def ploop(program, path, work, count, first=False):
-    """ploop bench."""
+def ploop(program, images, work, count, first=False):
+    """ploop bench of an image, or of a list of them, the base first."""
     argv = [program, "bench", "--json", "-c", count, "-d", work.depth, "-s", work.size]
     if first:
         argv += ["--first-write"]
@@ -107,5 +107,5 @@ def ploop(program, path, work, count, first=False):
         argv += ["-S", work.step]
     if work.write and not first:
         argv += ["-w"]
-    result = json.loads(call(*argv, path))
+    result = json.loads(call(*argv, *(images if isinstance(images, list) else [images])))
     return Sample(result["requests"] * 1e9 / result["wall_ns"], result["cpu_ns"] / 1000 / result["requests"])

@@ -17,7 +17,7 @@ own_teardown() {
 }
 
 own_options() {
-	options=(--build "$PLOOP_BUILD" --dir "$PWD/scratch" --quick --seconds 0.1 --size 64 --first 500 --merge 32)
+	options=(--build "$PLOOP_BUILD" --dir "$PWD/scratch" --quick --seconds 0.1 --size 64 --first 500 --merge 32 --levels 20)
 }
 
 measure() {
@@ -44,6 +44,14 @@ nothing_left() {
 	measure --only process,first,device --json >result.json 2>log || [ $? -eq 1 ]
 	[ "$(jq '.results | length' result.json)" -eq 16 ]
 	[ "$(jq '[.results[].subjects[] | select(.problem or .rate <= 0 or .cpu_us < 0)] | length' result.json)" -eq 0 ]
+	[ "$(jq .skipped result.json)" -eq 0 ]
+	nothing_left
+}
+
+@test "depth is measured" {
+	measure --only depth --json >result.json 2>log || [ $? -eq 1 ]
+	[ "$(jq '.results | length' result.json)" -eq 6 ]
+	[ "$(jq '[.results[] | .subjects[]? | select(.problem or .rate <= 0)] | length' result.json)" -eq 0 ]
 	[ "$(jq .skipped result.json)" -eq 0 ]
 	nothing_left
 }
