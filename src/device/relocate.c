@@ -258,7 +258,8 @@ static void relocate_task(struct loop_task *task)
 	for (unsigned i = 0; i < RELOCATE_SLOTS && relocate_wants(relocate); i++)
 		if (relocate->slots[i].step == SLOT_FREE && relocate_next(relocate, &relocate->slots[i]))
 			relocate_start_slot(relocate, &relocate->slots[i]);
-	if (relocate->busy || relocate_wants(relocate))
+	/* One that ended while it was started has asked for another turn: whoever is told may free us. */
+	if (relocate->busy || relocate->task.queued || relocate_wants(relocate))
 		return;
 	relocate->running = false;
 	relocate->done(relocate, relocate->result ? relocate->result : relocate->stopped ? -ECANCELED : 0);
