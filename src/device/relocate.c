@@ -315,6 +315,10 @@ int relocate_init(struct relocate *relocate)
 
 void relocate_fini(struct relocate *relocate)
 {
+	/* A slot that ended last may have asked for one more turn. */
+	if (relocate->task.queued)
+		list_remove(&relocate->task.node);
+	relocate->task.queued = false;
 	if (relocate->owner)
 		munmap(relocate->owner, owner_bytes(relocate));
 	if (relocate->buffers)
