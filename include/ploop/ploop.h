@@ -759,6 +759,25 @@ struct ploop_snapshot_merge {
  */
 PLOOP_API int ploop_snapshot_merge(const struct ploop_snapshot_merge *what, struct ploop_error *err);
 
+/* ---- Size ---- */
+
+/* What shall become larger: one of the first two. Zero it, fill in that and the size. */
+struct ploop_grow {
+	const char *device; /* "/dev/ploop0" */
+	const char *disk;   /* a descriptor or its folder, mounted or not; or an image that nobody uses */
+	const char *format; /* of an image, "raw" or "ploop1"; NULL: what a descriptor says, else ploop1 */
+	uint64_t size;      /* bytes; rounded up to whole clusters, or down where the format ends */
+	bool shrink;        /* a smaller size is wanted, too, of what is not in use; what is beyond is gone */
+};
+
+/*
+ * Gives a disk another size: the images and the device, not the file system or the partitions on it. Only the image of the top
+ * changes; what lies below keeps its size and reads as zeros beyond it. Cut off anywhere, the disk has the old size or the new
+ * one, and growing it again, also to the size that it has, finishes what was begun. The descriptor learns of it, also when it
+ * only lies beside the image. *ret_size (may be NULL) is the size in the end. -EINVAL, status 38, for a smaller size.
+ */
+PLOOP_API int ploop_grow(const struct ploop_grow *grow, uint64_t *ret_size, struct ploop_error *err);
+
 /* ---- Maintenance: what is being done to a device besides serving it ---- */
 
 /* One at a time, with the names of the original. */

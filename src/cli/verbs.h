@@ -27,6 +27,7 @@ extern const struct verb verb_gc;
 
 /* Space */
 extern const struct verb verb_balloon;
+extern const struct verb verb_grow;
 
 /* Devices */
 extern const struct verb verb_mount;

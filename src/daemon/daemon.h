@@ -27,6 +27,7 @@
 #include "control/state.h"
 #include "daemon/balloon.h"
 #include "daemon/compact.h"
+#include "daemon/grow.h"
 #include "daemon/maintenance.h"
 #include "daemon/merge.h"
 #include "daemon/server.h"
@@ -65,6 +66,7 @@ struct daemon {
 
 	struct server_peer *pusher;  /* who asked for a new top that is on its way; NULL: nobody */
 	struct merge_job merge;
+	struct grow_job grow;
 	struct balloon_job balloon;
 	struct compact_job compact;
 	struct track_job track;

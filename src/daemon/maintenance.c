@@ -17,6 +17,8 @@ enum ploop_maintenance maintenance_state(const struct daemon *daemon)
 		return PLOOP_MAINTENANCE_MERGE;
 	if (compact_active(daemon))
 		return PLOOP_MAINTENANCE_RELOC;
+	if (grow_active(daemon))
+		return PLOOP_MAINTENANCE_GROW;
 	if (daemon->track.track)
 		return PLOOP_MAINTENANCE_TRACK;
 	return balloon_state(daemon);
@@ -44,6 +46,8 @@ int maintenance_check(const struct daemon *daemon, struct ploop_error *err)
 		return error_set(err, -EBUSY, PLOOP_EXIT_BUSY,
 				 "levels %u..%u of %s are being merged already; see `ploop merge -d %s --status`",
 				 daemon->merge.low, daemon->merge.high, daemon->name, daemon->name);
+	case PLOOP_MAINTENANCE_GROW:
+		return error_set(err, -EBUSY, PLOOP_EXIT_BUSY, "%s is growing; try again", daemon->name);
 	case PLOOP_MAINTENANCE_TRACK:
 		return error_set(err, -EBUSY, PLOOP_EXIT_BUSY, "%s is being copied; wait until `ploop copy` is done",
 				 daemon->name);

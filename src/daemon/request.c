@@ -125,6 +125,7 @@ static const struct {
 	{ "compact-status", daemon_compact_status },
 	{ "compact-stop", daemon_compact_stop },
 	{ "maintenance", daemon_maintenance },
+	{ "grow", daemon_grow },
 	{ "merge", daemon_merge },
 	{ "merge-pause", daemon_merge_pause },
 	{ "merge-status", daemon_merge_status },

@@ -120,6 +120,8 @@ void daemon_stop(struct daemon *daemon, bool force, struct server_peer *peer)
 			server_refuse(peer, &err);
 		return;
 	}
+	if (grow_holds_stop(daemon, force, peer))
+		return;
 	loop_timer_cancel(daemon->loop, &daemon->idle_timer);
 	self_find_root(daemon->refuge);
 	daemon->stopper = peer;

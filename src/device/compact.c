@@ -76,6 +76,7 @@ static void compact_end(struct device_compact *compact)
 	struct device *dev = compact->device;
 	int result = compact->result;
 
+	(void)device_compact_progress(dev, &dev->compact_total, &dev->compact_moved);
 	free(compact);
 	dev->compact = NULL;
 	job_end(dev, config.done, config.data, result);
@@ -317,6 +318,8 @@ bool device_compact_progress(const struct device *device, uint64_t *ret_total, u
 {
 	const struct device_compact *compact = device->compact;
 
+	*ret_total = device->compact_total;
+	*ret_done = device->compact_moved;
 	if (!compact)
 		return false;
 	*ret_done = compact->moved + compact->relocate.moved;

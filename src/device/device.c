@@ -192,6 +192,11 @@ uint64_t device_size(const struct device *dev)
 	return dev->size;
 }
 
+const struct geometry *device_geometry(const struct device *dev, unsigned level)
+{
+	return &dev->levels[level].geometry;
+}
+
 uint32_t device_cluster(const struct device *dev)
 {
 	return dev->cluster;

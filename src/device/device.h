@@ -214,7 +214,7 @@ struct device_compact_config {
  */
 int device_compact(struct device *device, const struct device_compact_config *config, struct ploop_error *err);
 
-/* As those of a merge. */
+/* As those of a merge; but when there is none, it is told how far the last one came. */
 void device_compact_stop(struct device *device);
 void device_compact_pause(struct device *device, bool paused);
 bool device_compact_progress(const struct device *device, uint64_t *ret_total, uint64_t *ret_done);
@@ -223,6 +223,8 @@ bool device_compact_progress(const struct device *device, uint64_t *ret_total, u
 void device_resume(struct device *device);
 
 uint64_t device_size(const struct device *device);    /* bytes */
+/* What the header of a level says now. */
+const struct geometry *device_geometry(const struct device *device, unsigned level);
 uint32_t device_cluster(const struct device *device); /* bytes */
 bool device_read_only(const struct device *device);
 bool device_aborted(const struct device *device);

@@ -59,6 +59,7 @@ struct device {
 	struct device_job *job;     /* long work that is under way */
 	struct device_merge *merge; /* the same, when it is a merge */
 	struct device_compact *compact;
+	uint64_t compact_total, compact_moved; /* of the last one */
 	struct list gate;           /* requests that wait until it opens */
 	bool gated;
 	uint64_t gated_at; /* ns on the loop's clock */

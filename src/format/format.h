@@ -99,6 +99,11 @@ const struct format *format_find(const char *name);
 /* The format that the first bytes of a file name by their signature; NULL when there is none: it may then be raw. */
 const struct format *format_probe(const void *head, size_t len);
 
+/* The size that a disk gets for whom `size` bytes are wanted: whole clusters, one more than needed unless that would be too large for
+ * the format. Refuses what the format cannot have, with 38 as the status. */
+int format_round_size(const struct format *format, const struct geometry *g, uint64_t size, uint64_t *ret,
+		      struct ploop_error *err);
+
 /* Byte of the file where file cluster k starts. */
 static inline uint64_t geometry_offset(const struct geometry *g, uint32_t k)
 {

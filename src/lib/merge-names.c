@@ -13,43 +13,15 @@
 #include "base/log.h"
 #include "image/journal.h"
 #include "image/tree.h"
-
-static const struct snapshot *find_image(const struct descriptor *d, const char *image)
-{
-	for (uint32_t i = 0; i < d->nsnapshots; i++) {
-		_free_ char *file = d->snapshots[i].file ? descriptor_file(d, &d->snapshots[i]) : NULL;
-
-		if (file && change_same_file(file, image))
-			return &d->snapshots[i];
-	}
-	return NULL;
-}
+#include "lib/beside.h"
 
 static unsigned count_named(const struct descriptor *d, const char *const *images, unsigned n)
 {
 	unsigned named = 0;
 
 	for (unsigned i = 0; i < n; i++)
-		named += find_image(d, images[i]) != NULL;
+		named += beside_snapshot(d, images[i]) != NULL;
 	return named;
-}
-
-/* "folder/DiskDescriptor.xml" when there is one beside the image; NULL without an error when there is none. */
-static int find_beside(const char *image, char **ret, struct ploop_error *err)
-{
-	_free_ char *path = realpath(image, NULL);
-	char *slash;
-
-	if (!path)
-		return error_sys(err, -errno, PLOOP_EXIT_OPEN, "Can't open %s", image);
-	slash = strrchr(path, '/');
-	if (asprintf(ret, "%.*s/" DESCRIPTOR_NAME, (int)(slash - path), path) < 0) {
-		*ret = NULL;
-		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s", image);
-	}
-	if (access(*ret, F_OK) < 0)
-		free(take_ptr(*ret));
-	return 0;
 }
 
 int merge_names_find(const char *descriptor, const char *image, char **ret)
@@ -59,7 +31,7 @@ int merge_names_find(const char *descriptor, const char *image, char **ret)
 
 	if (descriptor)
 		path = strdup(descriptor);
-	else if (find_beside(image, &path, NULL) < 0)
+	else if (beside_find(image, &path, NULL) < 0)
 		return 0;
 	if (!path || descriptor_open(path, &d, NULL) < 0 || !count_named(d, &image, 1))
 		return 0;
@@ -81,7 +53,7 @@ static int check_branch(struct merge_names *names, const char *const *images, un
 	const struct descriptor *d = names->change.descriptor;
 
 	for (unsigned i = 0; i < n; i++) {
-		const struct snapshot *s = find_image(d, images[i]);
+		const struct snapshot *s = beside_snapshot(d, images[i]);
 
 		if (!s || (i && !guid_equal(&s->parent, &names->guids[i - 1])))
 			return refuse_apart(names, images[i], err);
@@ -100,7 +72,7 @@ static int check_branch(struct merge_names *names, const char *const *images, un
 static int look(struct merge_names *names, const char *const *images, unsigned n, struct ploop_error *err)
 {
 	const struct descriptor *d = names->change.descriptor;
-	const struct snapshot *base = find_image(d, images[0]);
+	const struct snapshot *base = beside_snapshot(d, images[0]);
 	unsigned named = count_named(d, images, n);
 
 	/* A disk of which it knows only the base: that base has more data then. */
@@ -151,7 +123,7 @@ int merge_names_begin(struct merge_names *names, const char *descriptor, const c
 {
 	_descriptor_free_ struct descriptor *d = NULL;
 	_free_ char *beside = NULL;
-	int r = descriptor ? 0 : find_beside(images[0], &beside, err);
+	int r = descriptor ? 0 : beside_find(images[0], &beside, err);
 
 	names->change.lock = -EBADF;
 	if (beside)
