@@ -9,9 +9,13 @@
  *	PAUSED  between batches, as the rate wants it
  *	PUNCH   free clusters inside that may hold blocks give them back
  *	LAST    a commit: the length is durable
+ *	OVER    a level below the top: waits until nobody reads the file that the device had before
  *
  * Order of writes: that of relocate.c and of commits. The file is cut only behind the last cluster that is used, and a cluster is
  * used until the entry that named it is durably gone (alloc.h). A crash anywhere leaves a right image, and less to do.
+ *
+ * A level below the top is written to for the time: it is marked in use before the first write and unmarked after the last, as a
+ * merge does it. What it holds stays the same, wherever it lies.
  *
  * Requests go on, and may map clusters at the end meanwhile: so it is planned anew until nothing is gained any more.
  */
@@ -34,7 +38,8 @@ enum compact_step {
 	COMPACT_SETTLE,
 	COMPACT_PAUSED,
 	COMPACT_PUNCH,
-	COMPACT_LAST
+	COMPACT_LAST,
+	COMPACT_OVER
 };
 
 struct device_compact {
@@ -43,6 +48,7 @@ struct device_compact {
 	struct writer *writer;
 	enum compact_step step;
 	struct device_compact_config config;
+	struct io_file *old_file; /* of a level below the top; NULL: it is the top */
 	struct relocate relocate;
 	bool relocating;
 	unsigned plans;
@@ -70,16 +76,38 @@ static void compact_commit(struct device_compact *compact, enum compact_step ste
 	commit_wait(&compact->writer->commit, &compact->waiter);
 }
 
+/* Over, as soon as nobody uses the file that a lower level had before. */
 static void compact_end(struct device_compact *compact)
 {
 	struct device_compact_config config = compact->config;
 	struct device *dev = compact->device;
 	int result = compact->result;
 
+	compact->step = COMPACT_OVER;
+	if (compact->old_file && lock_file_in_flight(dev, compact->old_file))
+		return;
 	(void)device_compact_progress(dev, &dev->compact_total, &dev->compact_moved);
 	free(compact);
 	dev->compact = NULL;
 	job_end(dev, config.done, config.data, result);
+}
+
+/* All is durable. A mark that cannot be cleared is no worse than after a crash. */
+static void compact_finish(struct device_compact *compact)
+{
+	struct device *dev = compact->device;
+
+	if (commit_busy(&compact->writer->commit)) {
+		compact_commit(compact, COMPACT_LAST);
+		return;
+	}
+	if (compact->old_file) {
+		if (!dev->aborted)
+			(void)writer_finish(compact->writer);
+		dev->under = NULL;
+		writer_free(compact->writer);
+	}
+	compact_end(compact);
 }
 
 static void compact_over(struct device_compact *compact, int result)
@@ -255,8 +283,12 @@ static void compact_task(struct loop_task *task)
 {
 	struct device_compact *compact = container_of(task, struct device_compact, task);
 
-	if (compact->step == COMPACT_LAST) {
+	if (compact->step == COMPACT_OVER) {
 		compact_end(compact);
+		return;
+	}
+	if (compact->step == COMPACT_LAST) {
+		compact_finish(compact);
 		return;
 	}
 	if (compact->result || compact->stopped) {
@@ -282,6 +314,8 @@ static void compact_poke(struct device_job *job)
 
 	if (compact->relocating)
 		relocate_poke(&compact->relocate);
+	else if (compact->step == COMPACT_OVER)
+		compact_later(compact, COMPACT_OVER);
 }
 
 static void compact_stop(struct device_job *job)
@@ -335,13 +369,33 @@ static int compact_check(const struct device *dev, const struct device_compact_c
 		return r;
 	if (dev->under)
 		return error_set(err, -EBUSY, PLOOP_EXIT_BUSY, "a merge was stopped half-way; let it end first");
-	if (config->level != device_top_level(dev))
-		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM, "there is no level %u that can be compacted",
-				 config->level);
+	if (config->level >= dev->nlevels)
+		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM, "there is no level %u in a stack of %u deltas",
+				 config->level, dev->nlevels);
 	if (!dev->levels[config->level].format->has_index)
 		return error_set(err, -EOPNOTSUPP, PLOOP_EXIT_PARAM, "%s: a raw image cannot be compacted",
 				 dev->levels[config->level].file->path);
-	return 0;
+	return writer_check(&dev->levels[config->level], err);
+}
+
+/* A level below the top becomes one that is written to. */
+static int compact_open_level(struct device_compact *compact, struct ploop_error *err)
+{
+	struct device *dev = compact->device;
+	unsigned level = compact->config.level;
+	int r;
+
+	compact->writer = dev->writer;
+	if (level == device_top_level(dev))
+		return 0;
+	compact->old_file = dev->levels[level].file;
+	dev->levels[level].file = compact->config.file;
+	r = writer_open_lower(dev, level, &compact->writer, err);
+	if (r)
+		dev->levels[level].file = compact->old_file;
+	else
+		dev->under = compact->writer;
+	return r;
 }
 
 int device_compact(struct device *dev, const struct device_compact_config *config, struct ploop_error *err)
@@ -355,8 +409,12 @@ int device_compact(struct device *dev, const struct device_compact_config *confi
 	if (!compact)
 		return error_set(err, -ENOMEM, PLOOP_EXIT_MALLOC, "no memory to compact");
 	compact->device = dev;
-	compact->writer = dev->writer;
 	compact->config = *config;
+	r = compact_open_level(compact, err);
+	if (r) {
+		free(compact);
+		return r;
+	}
 	compact->started = loop_now(dev->loop);
 	compact->waiter.done = compact_committed;
 	compact->task.run = compact_task;

@@ -201,6 +201,27 @@ int writer_start(struct writer *writer, struct ploop_error *err)
 	return 0;
 }
 
+int writer_open_lower(struct device *device, unsigned level, struct writer **ret, struct ploop_error *err)
+{
+	struct writer *writer = NULL;
+	int r = writer_new(device, level, &writer);
+
+	if (!r)
+		r = map_init(&writer->own, device->map.count);
+	if (r)
+		error_set(err, r, PLOOP_EXIT_MALLOC, "no memory for the index of %s", device->levels[level].file->path);
+	if (!r && writer->delta->format->has_index)
+		r = load_delta(device, level, &writer->own, writer, err);
+	if (!r)
+		r = writer_start(writer, err);
+	if (r) {
+		writer_free(writer);
+		return r;
+	}
+	*ret = writer;
+	return 0;
+}
+
 int writer_finish(struct writer *writer)
 {
 	int r;

@@ -51,6 +51,11 @@ void writer_set_geometry(struct writer *writer, const struct geometry *geometry)
 int writer_start(struct writer *writer, struct ploop_error *err);
 int writer_finish(struct writer *writer);
 
+/*
+ * A level below the top that is to be written to: its index is loaded, and it is marked in use. Blocks.
+ */
+int writer_open_lower(struct device *device, unsigned level, struct writer **ret, struct ploop_error *err);
+
 /* Steps of the two, for those who must not block for long. The first sector with the header for `state` in it, to be
  * written; and: cuts what no entry names off the end of the file. */
 int writer_build_head(struct writer *writer, enum format_state state, uint8_t *sector);

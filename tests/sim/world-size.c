@@ -170,12 +170,27 @@ void world_settle_size(struct world *world)
 		printf("  the size is %" PRIu64 "\n", top->size);
 }
 
+/* The device uses the file that was opened for writing. */
+static void keep_file(struct world *world)
+{
+	struct disk_level *level = &world->disk.levels[world->compact_level];
+
+	if (!world->compact_file)
+		return;
+	io_close(world->levels[world->compact_level].file);
+	world->levels[world->compact_level].file = world->compact_file;
+	world->compact_file = NULL;
+	if (!sim_is_cut(world->sim) && sim_unsynced(world->sim, level->path) == 0)
+		disk_settle(level, world->sim);
+}
+
 static void on_compacted(void *data, int result)
 {
 	struct world *world = data;
 
 	if (world->verbose)
 		printf("  compacted: %d\n", result);
+	keep_file(world);
 	if (sim_is_cut(world->sim))
 		return;
 	world->compacting = false;
@@ -188,12 +203,12 @@ void world_compact(struct world *world)
 {
 	struct prng *prng = &world->prng;
 	struct device_compact_config config = {
-		.level = world->disk.nlevels - 1,
+		.level = (unsigned)prng_below(prng, world->disk.nlevels),
 		.done = on_compacted,
 		.data = world,
 	};
 	struct ploop_error err = { 0 };
-	int r;
+	int r = 0;
 
 	if (world->compacting && prng_one_in(prng, 2)) {
 		device_compact_stop(world->device);
@@ -205,13 +220,25 @@ void world_compact(struct world *world)
 		config.target = prng_below(prng, 2 * world->disk.size);
 	if (prng_one_in(prng, 3))
 		config.bytes_a_second = 1 + prng_below(prng, UINT64_C(1) << 30);
+	if (prng_one_in(prng, 2))
+		config.level = world->disk.nlevels - 1;
+	world->compact_level = config.level;
+	if (config.level + 1 < world->disk.nlevels) {
+		world->disk.levels[config.level].settled = false;
+		r = io_open(sim_loop(world->sim), &io_sim, world->disk.levels[config.level].path, IO_RDWR, &config.file,
+			    NULL);
+	}
+	world->compact_file = config.file;
 	world->compacting = true;
-	r = device_compact(world->device, &config, &err);
+	if (!r)
+		r = device_compact(world->device, &config, &err);
 	if (world->verbose)
-		printf("  compact: %d %s\n", r, err.text);
+		printf("  compact level %u: %d %s\n", config.level, r, err.text);
 	if (!r)
 		return;
 	world->compacting = false;
+	io_close(world->compact_file);
+	world->compact_file = NULL;
 	if (r != -EBUSY && r != -EROFS && r != -EOPNOTSUPP && !may_fail(world, r))
 		world_fail(world, "a compaction cannot begin: %s", err.text);
 }

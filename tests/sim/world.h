@@ -63,6 +63,8 @@ struct world {
 	struct oracle_write *erased;     /* what a smaller size takes away; NULL: nothing */
 	uint64_t resizes;
 	bool compacting;
+	unsigned compact_level;
+	struct io_file *compact_file; /* of a level below the top, for writing */
 	uint64_t compactions;
 	struct world_copy *copy; /* that is made; NULL: none */
 	uint64_t copies;         /* found good */
