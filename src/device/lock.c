@@ -86,12 +86,17 @@ bool lock_in_flight(const struct device *dev, uint32_t first, uint32_t last)
 	return false;
 }
 
+static bool lock_op_uses(const struct io_op *op, const struct io_file *file)
+{
+	return op->file == file || (op->kind == IO_CLONE && op->source == file);
+}
+
 bool lock_file_in_flight(const struct device *dev, const struct io_file *file)
 {
 	list_for_each (node, &dev->active) {
 		const struct device_request *request = container_of(node, struct device_request, node);
 
-		if (request->change.busy && request->change.op.file == file)
+		if (request->change.busy && lock_op_uses(&request->change.op, file))
 			return true;
 		for (unsigned i = 0; i < DEVICE_REQUEST_PIECES; i++)
 			if (request->pieces[i].busy && request->pieces[i].op.file == file)
