@@ -7,9 +7,11 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <linux/capability.h>
 #include <linux/ioctl.h>
 #include <linux/types.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -35,13 +37,27 @@ static int ask(int fd, const struct fs_shape *shape, uint64_t blocks)
 	return r < 0 ? -errno : 0;
 }
 
+int fs_may_grow(const char *partition, const struct fs_shape *shape, struct ploop_error *err)
+{
+	struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3] = { 0 };
+
+	if (shape->kind != FS_EXT || syscall(SYS_capget, &header, data) < 0 ||
+	    data[CAP_TO_INDEX(CAP_SYS_RESOURCE)].effective & CAP_TO_MASK(CAP_SYS_RESOURCE))
+		return 0;
+	return error_set(err, -EPERM, PLOOP_EXIT_RESIZE_FS,
+			 "%s: CAP_SYS_RESOURCE is missing, without which %s does not grow while it is in use; unmount it, or do it "
+			 "from outside of this container",
+			 partition, shape->type);
+}
+
 static int refused(const char *partition, const struct fs_shape *shape, int r, struct ploop_error *err)
 {
 	switch (r) {
 	case -EROFS:
 		return error_set(err, r, PLOOP_EXIT_RESIZE_FS,
 				 "%s: its file system is mounted read-only, and grows only when it is not", partition);
-	case -EPERM:
+	case -EUCLEAN:
 		return error_set(err, r, PLOOP_EXIT_RESIZE_FS,
 				 "%s: the kernel does not let its %s grow: it has errors; unmount it and run `e2fsck -f`",
 				 partition, shape->type);

@@ -7,6 +7,9 @@
 
 #include "lib/fs-shape.h"
 
+/* Whether the kernel would let us: that of ext wants CAP_SYS_RESOURCE, which root in a container may not have. */
+int fs_may_grow(const char *partition, const struct fs_shape *shape, struct ploop_error *err);
+
 /*
  * Grows the file system `fd` lies in to `size` bytes, rounded down to what it can. Waits while it is frozen. Returns when the
  * growth is done; `ret` is its new shape.

@@ -20,7 +20,9 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "lib/freeze.h"
+#include "lib/fs-grow.h"
 #include "lib/resize.h"
+#include "lib/size.h"
 
 /* What growing writes to the host, roughly: some blocks for every group of an ext file system, and its journal. */
 #define HOST_ROOM (UINT64_C(16) << 20)
@@ -89,7 +91,7 @@ static int fill_disk(struct resize *resize, struct resize_disk *disk, struct plo
 	else
 		log_warning("%s holds no file system that is known (ext4, xfs): only the disk has another size now", disk->name);
 	if (r == 0)
-		r = resize_store_size(resize, disk->size, err);
+		r = size_set_descriptor(&resize->change, disk->size, err);
 	if (r < 0)
 		return r;
 	resize->result = (struct ploop_resized){
@@ -138,27 +140,23 @@ static int look_in_use(struct resize *resize, struct resize_disk *disk, struct p
 		r = check_frozen(resize, err);
 		if (r == 0)
 			r = resize_disk_open_fs(disk, err);
+		if (r == 0 && resize_disk_room(disk, resize->target) > fs_shape_size(&disk->fs))
+			r = fs_may_grow(disk->partition, &disk->fs, err);
 	}
 	return r < 0 ? r : check(resize, disk, err);
-}
-
-static int grow_running(const char *name, uint64_t size, struct ploop_error *err)
-{
-	return error_set(err, -EBUSY, PLOOP_EXIT_PARAM,
-			 "%s is in use, and cannot have %" PRIu64 " sectors yet; unmount it, and resize it then", name,
-			 size / SECTOR);
 }
 
 /* Step 2. */
 static int grow_device(struct resize *resize, struct resize_disk *disk, struct ploop_error *err)
 {
+	uint64_t size;
 	int r;
 
 	if (resize->target <= disk->size)
 		return 0;
 	r = resize_stage(resize, "disk", err);
 	if (r == 0)
-		r = grow_running(disk->name, resize->target, err);
+		r = size_set_device(disk->name, resize->target, &size, err);
 	return r < 0 ? r : resize_disk_look(disk, err);
 }
 
@@ -235,6 +233,6 @@ int resize_larger(struct resize *resize, struct ploop_error *err)
 		return fill_unused(resize, err);
 	r = resize_in_overlay(resize, grow_ext, err);
 	if (r == 0)
-		r = resize_store_size(resize, resize->top.size, err);
+		r = size_set_descriptor(&resize->change, resize->top.size, err);
 	return r < 0 ? r : resize_tell(resize, err);
 }

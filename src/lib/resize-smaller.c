@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "lib/fs-resize.h"
 #include "lib/resize.h"
+#include "lib/size.h"
 
 #define SMALLEST_CLUSTERS 5
 
@@ -136,6 +137,6 @@ int resize_smaller(struct resize *resize, struct ploop_error *err)
 	if (r == 0)
 		r = resize_files(resize, size, err);
 	if (r == 0)
-		r = resize_store_size(resize, size, err);
+		r = size_set_descriptor(&resize->change, size, err);
 	return r < 0 ? r : resize_tell(resize, err);
 }

@@ -115,19 +115,6 @@ int resize_begin(struct resize *resize, const char *disk, struct ploop_error *er
 	return r;
 }
 
-int resize_store_size(struct resize *resize, uint64_t size, struct ploop_error *err)
-{
-	struct change *change = &resize->change;
-	int r;
-
-	if (change->descriptor->size == size)
-		return 0;
-	r = descriptor_set_size(change->descriptor, size);
-	if (r < 0)
-		return error_sys(err, r, PLOOP_EXIT_DISKDESCR, "%s: cannot be changed", change->path);
-	return change_commit(change, err);
-}
-
 int resize_tell(struct resize *resize, struct ploop_error *err)
 {
 	struct resize_disk disk = RESIZE_DISK_NONE;

@@ -22,9 +22,6 @@ int resize_begin(struct resize *resize, const char *disk, struct ploop_error *er
 /* The largest disk that its images, and what is on it, can make of it; `why` says which of them. */
 uint64_t resize_maximum(const struct resize *resize, const struct resize_disk *disk, char *why, size_t size);
 
-/* The size in the descriptor, durably. */
-int resize_store_size(struct resize *resize, uint64_t size, struct ploop_error *err);
-
 /* A disk that is not in use has `size` bytes then, and its file is no longer than it needs be. */
 int resize_files(struct resize *resize, uint64_t size, struct ploop_error *err);
 

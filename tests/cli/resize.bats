@@ -173,6 +173,50 @@ resize_both_ways() {
 	nothing_left
 }
 
+@test "a disk in use becomes larger under its users" {
+	require mkfs.xfs xfs_repair qemu-img sfdisk blkid jq
+	ploop -v-1 init -t xfs -s 320m disk.hds
+	ploop -v-1 mount -d dev/ploop0 -m mnt .
+	fill mnt 4
+	ploop -v-1 resize -s 600m .
+	[ "$(findmnt -n -b -o SIZE mnt)" -gt 500000000 ]
+	(cd mnt && sha256sum --quiet -c ../sums)
+	fsfreeze -f mnt
+	run ploop resize -s 700m .
+	fsfreeze -u mnt
+	status_is 17
+	output_has "is frozen"
+	ploop -v-1 umount .
+	sizes_are 1228800
+	# Its device runs, and nobody has it mounted.
+	ploop -v-1 mount .
+	ploop -v-1 resize -s 700m .
+	ploop -v-1 umount .
+	sizes_are 1433600
+	disk_is_sound
+}
+
+@test "ext4 in use becomes larger, where that is allowed" {
+	require qemu-img e2fsck sfdisk blkid jq
+	ploop -v-1 init -s 320m disk.hds
+	ploop -v-1 mount -d dev/ploop0 -m mnt .
+	fill mnt 4
+	# CAP_SYS_RESOURCE
+	if ((0x$(awk '/^CapEff/ { print $2 }' /proc/self/status) >> 24 & 1)); then
+		ploop -v-1 resize -s 600m .
+		[ "$(findmnt -n -b -o SIZE mnt)" -gt 500000000 ]
+	else
+		run ploop resize -s 600m .
+		status_is 26
+		output_has "CAP_SYS_RESOURCE"
+	fi
+	(cd mnt && sha256sum --quiet -c ../sums)
+	ploop -v-1 umount .
+	ploop -v-1 resize -s 600m .
+	sizes_are 1228800
+	disk_is_sound
+}
+
 @test "what is not known is left alone" {
 	ploop -v-1 init -t none -s 64m disk.hds
 	run -0 ploop resize -s 100m .
