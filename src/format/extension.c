@@ -102,6 +102,11 @@ enum extension_verdict extension_judge(const void *cluster, size_t len)
 	if (extension_verify(cluster, len))
 		return EXTENSION_DAMAGED;
 	while ((r = extension_next(cluster, len, &pos, &f)) == 1) {
+		if (f.magic == EXTENSION_PARTIAL) {
+			if (verdict == EXTENSION_EXPENDABLE)
+				verdict = EXTENSION_IS_PARTIAL;
+			continue;
+		}
 		/* A bitmap that claims to be necessary is a rule that is not known either. */
 		if (f.flags & EXTENSION_NECESSARY)
 			return EXTENSION_IS_NECESSARY;
@@ -123,8 +128,28 @@ void extension_settle(struct geometry *g, enum extension_verdict verdict)
 		[EXTENSION_DAMAGED] = "its format extension is damaged; `ploop check --repair=all` drops it",
 	};
 
-	g->reason = verdict == EXTENSION_EXPENDABLE ? ploop1_judge_writing(g) : reasons[verdict];
+	g->partial = verdict == EXTENSION_IS_PARTIAL;
+	g->reason = verdict == EXTENSION_EXPENDABLE || g->partial ? ploop1_judge_writing(g) : reasons[verdict];
 	g->read_only = g->reason != NULL;
+}
+
+bool extension_add(void *cluster, size_t len, const struct extension_feature *feature)
+{
+	size_t pos = 0, whole = FEATURE_HEAD + round_up(feature->length, 8);
+	struct extension_feature other;
+	uint8_t *at;
+
+	while (extension_next(cluster, len, &pos, &other) == 1)
+		;
+	at = (uint8_t *)cluster + (pos ? pos : HEAD);
+	if (whole > len - (pos ? pos : HEAD))
+		return false;
+	memset(at, 0, whole);
+	le64_put(at, feature->magic);
+	le64_put(at + 8, feature->flags);
+	le32_put(at + 16, feature->length);
+	memcpy(at + FEATURE_HEAD, feature->data, feature->length);
+	return true;
 }
 
 /* Sets every bit of a bitmap: all entries of its table become 1. */

@@ -9,11 +9,13 @@
  *	dirty bitmap                     kept, and says from then on that everything changed, which is always true: the next
  *	                                 backup that uses it is a full one
  *	unknown features without flags   dropped
- *	NECESSARY                        never written: what the feature means for the data is not known
+ *	table of partial clusters        a crash left it: the device that opens the image goes on with it, and drops it when it
+ *	                                 closes the image
+ *	NECESSARY, any other             never written: what the feature means for the data is not known
  *	TRANSIT, unknown                 never written: it would have to be kept, and what it points to is not known
  *	damaged                          never written until `ploop check --repair=all` dropped it
  *
- * Reading is always possible: no known feature changes where data lies.
+ * Reading is always possible. Only the table of partial clusters changes where data lies: the device reads it.
  */
 #ifndef FORMAT_EXTENSION_H
 #define FORMAT_EXTENSION_H
@@ -26,6 +28,7 @@
 
 #define EXTENSION_MAGIC UINT64_C(0xAB234CEF23DCEA87)
 #define EXTENSION_BITMAP UINT64_C(0x20385FAE252CB34A)
+#define EXTENSION_PARTIAL UINT64_C(0x5E1B90C7A3D2468F) /* the table of partial clusters: format/partial.h */
 
 #define EXTENSION_NECESSARY 1u /* who does not know the feature must not write to the image */
 #define EXTENSION_TRANSIT 2u   /* who does not know it keeps it as it is */
@@ -62,6 +65,7 @@ bool extension_placed(const struct geometry *g, uint64_t file_size);
 /* What writing would do to the extension. */
 enum extension_verdict {
 	EXTENSION_EXPENDABLE, /* bitmaps, and what may be dropped */
+	EXTENSION_IS_PARTIAL, /* there is a table of partial clusters, too */
 	EXTENSION_IS_NECESSARY,
 	EXTENSION_IS_TRANSIT,
 	EXTENSION_DAMAGED,
@@ -70,8 +74,8 @@ enum extension_verdict extension_judge(const void *cluster, size_t len);
 
 /*
  * Settles what parse() left open for an image with an extension, for the verdict on it. Expendable: the geometry is
- * writable unless something else forbids it; whoever then writes calls extension_spend() first. Else read-only with the
- * reason.
+ * writable unless something else forbids it; whoever then writes calls extension_spend() first. Partial: the same, but only a
+ * device may write, which goes on with the table. Else read-only with the reason.
  */
 void extension_settle(struct geometry *g, enum extension_verdict verdict);
 
@@ -81,6 +85,9 @@ void extension_settle(struct geometry *g, enum extension_verdict verdict);
  * header must be written so. The new bytes name no other cluster.
  */
 bool extension_spend(struct geometry *g, void *cluster);
+
+/* Adds a feature behind the others; the digest is not right afterwards. False: there is no room. */
+bool extension_add(void *cluster, size_t len, const struct extension_feature *feature);
 
 /* Puts magic and digest into a cluster whose features are in place. */
 void extension_seal(void *cluster, size_t len);

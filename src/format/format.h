@@ -45,6 +45,7 @@ struct geometry {
 	uint32_t raw_state;     /* m_DiskInUse as it stands in the header */
 	uint32_t flags;         /* m_Flags */
 	uint64_t extension;     /* byte of the format extension cluster, 0 when there is none */
+	bool partial;           /* the extension has a table of partial clusters; known once somebody has examined it */
 	uint32_t heads, cylinders;
 	bool read_only;         /* may be read but never written; `reason` says why */
 	const char *reason;     /* static text */
