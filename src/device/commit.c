@@ -16,7 +16,9 @@
  *  3. All pages are written before the last sync (LAST), and a request is done only after it.
  *  4. A cluster whose entry was removed before the commit started is free after LAST, not before: nobody can write to it
  *     while an old entry on disk still points there.
- *  5. When a sync or the write of a page fails for good, the device aborts: what the disk holds is unknown, so nothing more
+ *  5. Pages of the table of partial clusters (partial.h) are encoded and written with those of the index: what they call
+ *     valid is durable before them. A page of either kind is right whichever others reach the disk.
+ *  6. When a sync or the write of a page fails for good, the device aborts: what the disk holds is unknown, so nothing more
  *     is written and the in-use mark stays.
  * A page is written whole, but each entry is inside one sector: a torn page is a mix of old and new entries, each of which
  * is valid by 1 and 4.
@@ -54,6 +56,12 @@ static void commit_encode(const struct commit *commit, uint64_t page, uint8_t *b
 	}
 }
 
+/* Something is to be written. */
+static bool commit_dirt(const struct commit *commit)
+{
+	return commit->dirty.set || partials_dirty(commit->writer);
+}
+
 static void commit_arm(struct commit *commit)
 {
 	if (!commit->timer.armed)
@@ -76,6 +84,7 @@ static void commit_finish(struct commit *commit)
 	if (!result) {
 		commit->synced = commit->syncing;
 		alloc_commit_done(&commit->writer->alloc);
+		partials_commit_done(commit->writer);
 	}
 	list_init(&done);
 	list_move_all(&done, &commit->committing);
@@ -85,7 +94,7 @@ static void commit_finish(struct commit *commit)
 		return;
 	if (commit->wanted || !list_empty(&commit->waiting))
 		commit_start(commit);
-	else if (commit->dirty.set && !dev->aborted)
+	else if (commit_dirt(commit) && !dev->aborted)
 		commit_arm(commit);
 }
 
@@ -133,32 +142,44 @@ static void commit_write_pages(struct commit *commit)
 		device_io(commit->device, &commit->page[i].op);
 }
 
+/* The next dirty page of the index, or else of the table of partial clusters, and where it goes. False: all are swept. */
+static bool commit_next_page(struct commit *commit, uint8_t *bytes, uint64_t *ret_offset)
+{
+	uint64_t page = bitmap_next_set(&commit->dirty, commit->sweep);
+
+	commit->sweep = page;
+	if (page == commit->dirty.bits)
+		return partials_encode(commit->writer, bytes, ret_offset);
+	commit->sweep++;
+	bitmap_clear(&commit->dirty, page);
+	commit_encode(commit, page, bytes);
+	*ret_offset = page * FORMAT_PAGE;
+	return true;
+}
+
 /* Takes the next batch of dirty pages; adjacent ones go in one operation. The batch is written after a sync. */
 static void commit_sweep(struct commit *commit)
 {
 	struct device *dev = commit->device;
-	uint64_t page;
-	unsigned used = 0;
+	uint64_t offset;
+	unsigned used;
 
 	commit->pages = 0;
-	for (; used < COMMIT_PAGES; used++, commit->sweep = page + 1) {
+	for (used = 0; used < COMMIT_PAGES; used++) {
 		uint8_t *bytes = (uint8_t *)commit->buffer + (size_t)used * FORMAT_PAGE;
 		struct io_op *last = commit->pages ? &commit->page[commit->pages - 1].op : NULL;
 
-		page = bitmap_next_set(&commit->dirty, commit->sweep);
-		if (page == commit->dirty.bits)
+		if (!commit_next_page(commit, bytes, &offset))
 			break;
-		bitmap_clear(&commit->dirty, page);
-		commit_encode(commit, page, bytes);
 		dev->stats.map_single_writes++;
-		if (last && last->offset + last->length == page * FORMAT_PAGE) {
+		if (last && last->offset + last->length == offset) {
 			last->length += FORMAT_PAGE;
 			continue;
 		}
 		last = &commit->page[commit->pages++].op;
 		last->kind = IO_WRITE;
 		last->file = commit->writer->delta->file;
-		last->offset = page * FORMAT_PAGE;
+		last->offset = offset;
 		last->length = FORMAT_PAGE;
 		last->buffer = bytes;
 	}
@@ -192,7 +213,7 @@ static void commit_start(struct commit *commit)
 	commit->result = 0;
 	loop_timer_cancel(dev->loop, &commit->timer);
 	if (dev->aborted || dev->read_only ||
-	    (commit->written == commit->synced && !commit->dirty.set && !commit->writer->alloc.freed.set)) {
+	    (commit->written == commit->synced && !commit_dirt(commit) && !commit->writer->alloc.freed.set)) {
 		dev->stats.bio_flush_skip++;
 		commit->syncing = commit->synced;
 		commit_finish(commit);
@@ -202,6 +223,7 @@ static void commit_start(struct commit *commit)
 	commit->syncing = commit->written;
 	commit->sweep = 0;
 	alloc_commit_start(&commit->writer->alloc);
+	partials_commit_start(commit->writer);
 	commit_sweep(commit);
 }
 
@@ -210,13 +232,18 @@ static void commit_expired(struct loop_timer *timer)
 	commit_kick(container_of(timer, struct commit, timer));
 }
 
+void commit_touch(struct commit *commit)
+{
+	if (commit->state == COMMIT_IDLE)
+		commit_arm(commit);
+}
+
 void commit_dirty(struct commit *commit, uint32_t v)
 {
 	if (!commit->writer->delta->format->has_index)
 		return;
 	bitmap_set(&commit->dirty, geometry_page_of(&commit->writer->delta->geometry, v));
-	if (commit->state == COMMIT_IDLE)
-		commit_arm(commit);
+	commit_touch(commit);
 }
 
 void commit_wait(struct commit *commit, struct device_commit_waiter *waiter)
@@ -235,7 +262,7 @@ void commit_kick(struct commit *commit)
 
 bool commit_busy(const struct commit *commit)
 {
-	return !commit->device->aborted && (commit->state != COMMIT_IDLE || commit->wanted || commit->dirty.set);
+	return !commit->device->aborted && (commit->state != COMMIT_IDLE || commit->wanted || commit_dirt(commit));
 }
 
 int commit_init(struct commit *commit, struct writer *writer)

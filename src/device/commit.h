@@ -48,6 +48,9 @@ void commit_fini(struct commit *commit);
 /* The map entry of virtual cluster v has changed. */
 void commit_dirty(struct commit *commit, uint32_t v);
 
+/* Something else than an entry is to be written by the next commit, which comes in a while. */
+void commit_touch(struct commit *commit);
+
 /* Calls waiter->done when everything finished before now is durable. May do so at once. */
 void commit_wait(struct commit *commit, struct device_commit_waiter *waiter);
 

@@ -308,6 +308,15 @@ static void compact_expired(struct loop_timer *timer)
 	compact_later(container_of(timer, struct device_compact, timer), COMPACT_MOVE);
 }
 
+static void compact_begin(struct device_job *job, int result)
+{
+	struct device_compact *compact = container_of(job, struct device_compact, job);
+
+	compact->result = result;
+	/* What was freed lately is free after it. */
+	compact_commit(compact, COMPACT_FIRST);
+}
+
 static void compact_poke(struct device_job *job)
 {
 	struct device_compact *compact = container_of(job, struct device_compact, job);
@@ -419,10 +428,8 @@ int device_compact(struct device *dev, const struct device_compact_config *confi
 	compact->waiter.done = compact_committed;
 	compact->task.run = compact_task;
 	compact->timer.expired = compact_expired;
-	compact->job = (struct device_job){ .name = "a compaction", .poke = compact_poke, .stop = compact_stop };
+	compact->job = (struct device_job){ .name = "a compaction", .begin = compact_begin, .poke = compact_poke, .stop = compact_stop };
 	dev->compact = compact;
 	job_begin(dev, &compact->job);
-	/* What was freed lately is free after it. */
-	compact_commit(compact, COMPACT_FIRST);
 	return 0;
 }

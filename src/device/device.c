@@ -47,6 +47,7 @@ static void device_free(struct device *dev)
 {
 	if (dev->retry_timer.armed)
 		loop_timer_cancel(dev->loop, &dev->retry_timer);
+	partials_free(dev->partials);
 	writer_free(dev->under);
 	writer_free(dev->writer);
 	map_fini(&dev->map);
@@ -67,6 +68,7 @@ static void device_init(struct device *dev, const struct device_config *config)
 	dev->on_full = config->on_full;
 	dev->retry_ns = config->retry_ns ? config->retry_ns : RETRY_NS;
 	dev->retry_timer.expired = stall_retry;
+	dev->partial_limit = config->partial_limit;
 	dev->event = config->event;
 	dev->event_data = config->event_data;
 	list_init(&dev->gate);
@@ -110,7 +112,8 @@ int device_open(const struct device_config *config, struct device **ret, struct 
 	if (!r && !dev->read_only)
 		r = writer_check(dev->top, err);
 	if (!r && (map_init(&dev->map, dev->top->geometry.clusters) ||
-		   writer_new(dev, device_top_level(dev), &dev->writer) || device_init_buffers(dev)))
+		   writer_new(dev, device_top_level(dev), &dev->writer) || partials_new(dev, &dev->partials) ||
+		   device_init_buffers(dev)))
 		r = error_set(err, -ENOMEM, PLOOP_EXIT_MALLOC, "no memory for the map of a disk of %u clusters",
 			      dev->top->geometry.clusters);
 	if (!r)
@@ -149,6 +152,29 @@ static void device_close_flushed(struct device_request *request, int result)
 	loop_defer(dev->loop, &dev->close_task);
 }
 
+static void device_close_settled(struct device_settle *settle, int result)
+{
+	struct device *dev = container_of(settle, struct device, close_settle);
+
+	dev->close_settled = true;
+	if (result)
+		dev->close_result = result;
+	loop_defer(dev->loop, &dev->close_task);
+}
+
+/* What was written in part is filled; where that fails the image stays as after a crash. True: not yet. */
+static bool device_close_settles(struct device *dev)
+{
+	if (!dev->close_settling) {
+		dev->close_settle.done = device_close_settled;
+		device_settle(dev, &dev->close_settle);
+	}
+	dev->close_settling = true;
+	if (dev->close_settled && !partials_quiet(dev->partials))
+		loop_defer(dev->loop, &dev->close_task);
+	return !dev->close_settled || !partials_quiet(dev->partials);
+}
+
 static void device_close_step(struct loop_task *task)
 {
 	struct device *dev = container_of(task, struct device, close_task);
@@ -156,7 +182,7 @@ static void device_close_step(struct loop_task *task)
 	void *data = dev->close_data;
 	int r;
 
-	if (!list_empty(&dev->active) || dev->job)
+	if (!list_empty(&dev->active) || dev->job || device_close_settles(dev))
 		return;
 	if (!dev->close_flushed || commit_busy(&dev->writer->commit) ||
 	    (dev->under && commit_busy(&dev->under->commit))) {

@@ -61,6 +61,7 @@ struct device_lock {
 /* The part of a request that changes the map: at most one at a time. */
 struct device_change {
 	bool busy;
+	bool blank; /* the place reads as zeros already */
 	unsigned step;
 	struct device_lock lock;
 	struct writer *writer; /* of the delta that maps the clusters, or will */
@@ -68,6 +69,8 @@ struct device_change {
 	uint32_t count;        /* clusters */
 	uint32_t cluster;      /* file cluster */
 	uint64_t start, end;   /* bytes of the device that the request covers */
+	struct partial *partial; /* the cluster is partial, or will be; or NULL */
+	uint64_t copy, copy_end; /* copy-on-write: bytes of the cluster that are copied or overwritten */
 	uint64_t chunk;        /* copy-on-write: byte inside the cluster that is copied next */
 	uint64_t chunk_end;
 	void *buffer;
@@ -127,6 +130,7 @@ struct device_config {
 	unsigned nlevels;           /* 1..DEVICE_MAX_LEVELS */
 	bool read_only;
 	enum device_on_full on_full;
+	unsigned partial_limit; /* clusters that may be written in part over a lower level at a time; 0: the engine's own */
 	uint64_t retry_ns;                                  /* DEVICE_FULL_STOP: time between tries; 0 means 1 s */
 	void (*event)(void *data, enum device_event event); /* may be NULL */
 	void *event_data;
@@ -157,6 +161,20 @@ void device_close(struct device *device, void (*done)(void *data, int result), v
  */
 int device_push(struct device *device, const struct delta *delta, void (*done)(void *data, int result), void *data,
 		struct ploop_error *err);
+
+/*
+ * A small write over a lower level does not copy the whole cluster before it is done: the rest is filled in later, and while
+ * that is so, the file of the top alone is not all that others take it for. device_settle() fills everything in and begins
+ * nothing new until device_unsettle(); requests go on. `done` gets 0 when the top is an ordinary image whose index says all;
+ * or why it cannot be filled, and then nothing is lost. Never calls `done` at once. Also when that failed, each call is undone by one
+ * device_unsettle(). device_push(), device_merge() and device_close() do it by themselves.
+ */
+struct device_settle {
+	void (*done)(struct device_settle *settle, int result);
+	struct list node; /* the engine's */
+};
+void device_settle(struct device *device, struct device_settle *settle);
+void device_unsettle(struct device *device);
 
 struct device_merge_config {
 	/* Levels low + 1 .. high are merged into level low. The top can only be merged into the level just below it: merge those
@@ -256,6 +274,8 @@ void device_get_usage(const struct device *device, struct device_usage *ret);
 	X(bio_alloc)         /* first writes of a part of a cluster */                   \
 	X(bio_alloc_whole)   /* first writes of whole clusters */                        \
 	X(bio_cows)          /* clusters copied from a lower level */                    \
+	X(bio_partial)       /* writes of a part of a cluster that lies below */         \
+	X(bio_fills)         /* clusters that were written so and have been filled */    \
 	X(bio_rzero)         /* runs read that are mapped nowhere */                     \
 	X(bio_wzero)         /* writes of zeros where zeros are read already: dropped */ \
 	X(bio_discard)       /* discards and write zeroes */                             \

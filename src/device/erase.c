@@ -4,6 +4,7 @@
  *
  *	not mapped anywhere                    nothing to do
  *	mapped below the top only              a hole of the top masks it (write.c)
+ *	written in part over a lower level     the part of the top gets a hole (write.c)
  *	mapped in the top, whole, none below   the entry is removed: RELEASE, here
  *	mapped in the top, otherwise           punched in place: a piece
  *
@@ -144,6 +145,8 @@ bool erase_advance(struct device_request *request)
 		lock_wait(request, lock);
 		return false;
 	}
+	if (partial_find(dev->partials, v))
+		return write_change(request);
 	if (!dev->map.cluster[v]) {
 		request->cursor = request_run_end(request, v);
 		return true;

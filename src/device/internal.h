@@ -8,6 +8,7 @@
  *	commit.c   flush: how the index reaches the disk
  *	lock.c     exclusive use of clusters
  *	stall.c    waiting for space on the host
+ *	partial.h  clusters that are written in part over a lower level: partial.c, partial-fill.c, partial-table.c
  *	job.c      long work, one at a time
  *	push.c     a new top: snapshots
  *	merge.c    levels merged into a lower one; merge-start.c is how that begins, merge-copy.c copies the data, merge-turn.c
@@ -28,6 +29,7 @@
 #include "base/list.h"
 #include "device/device.h"
 #include "device/map.h"
+#include "device/partial.h"
 #include "device/writer.h"
 #include "io/loop.h"
 
@@ -36,10 +38,13 @@
 /* Long work on a device, embedded in what does it. There is one at a time. */
 struct device_job {
 	const char *name; /* "a merge" */
+	/* All of the top stands in its index: device_settle() is over, with this result. NULL: there is no need for that. */
+	void (*begin)(struct device_job *job, int result);
 	/* Something ended that it may wait for: a piece, a lock, or the last request under way. Required. */
 	void (*poke)(struct device_job *job);
 	/* The device closes; it ends as soon as it can, and then calls job_end(). May be NULL: it ends soon by itself. */
 	void (*stop)(struct device_job *job);
+	struct device_settle settle; /* job.c's */
 };
 
 struct device {
@@ -56,7 +61,10 @@ struct device {
 	struct writer *under; /* a merge of the top writes to this delta, and so do requests below under_end; or NULL */
 	uint32_t under_end;   /* virtual cluster */
 
+	struct partials *partials;
+	unsigned partial_limit;
 	struct device_job *job;     /* long work that is under way */
+	bool job_holds;             /* it has let the device settle */
 	struct device_merge *merge; /* the same, when it is a merge */
 	struct device_compact *compact;
 	uint64_t compact_total, compact_moved; /* of the last one */
@@ -89,7 +97,8 @@ struct device {
 	void *close_data;
 	struct loop_task close_task;
 	struct device_request close_flush;
-	bool closing, close_flushed;
+	struct device_settle close_settle;
+	bool closing, close_settling, close_settled, close_flushed;
 	int close_result;
 };
 
@@ -152,6 +161,7 @@ void gate_open(struct device *dev);
 
 /* job.c: whether long work may begin; -EBUSY and what is under way. `what` is what would be done: "nothing can be merged". */
 int job_check(const struct device *dev, const char *what, struct ploop_error *err);
+/* Nobody else may begin from now on; job->begin() is called when the device has settled, which stays so until job_end(). */
 void job_begin(struct device *dev, struct device_job *job);
 /* It is over, and freed already: tells whoever asked for it, and goes on with closing. */
 void job_end(struct device *dev, void (*done)(void *data, int result), void *data, int result);
@@ -177,6 +187,9 @@ uint64_t request_run_end(const struct device_request *request, uint32_t v);
 /* A free piece of the request, or NULL; and: start it. */
 struct device_piece *request_piece(struct device_request *request);
 void request_start_piece(struct device_request *request, struct device_piece *piece, enum io_kind kind, uint64_t end);
+/* The same for a cluster that lies elsewhere than the map says. */
+void request_start_piece_at(struct device_request *request, struct device_piece *piece, enum io_kind kind, uint64_t end,
+			    struct device_place place);
 
 /* lock.c */
 struct device_lock *lock_conflict(const struct device *dev, uint32_t first, uint32_t last, bool reading);
@@ -201,5 +214,7 @@ void stall_retry(struct loop_timer *timer);
 /* load.c: the index of one delta into a map; a writer's clusters are claimed. And: those of all levels into the merged map. */
 int load_delta(struct device *dev, unsigned level, struct map *map, struct writer *writer, struct ploop_error *err);
 int load_levels(struct device *dev, struct ploop_error *err);
+/* File clusters that begin before the end of the file; the last one may be cut short. */
+uint32_t load_file_clusters(const struct delta *delta, uint64_t file_size);
 
 #endif

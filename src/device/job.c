@@ -17,15 +17,29 @@ int job_check(const struct device *dev, const char *what, struct ploop_error *er
 	return 0;
 }
 
+static void job_settled(struct device_settle *settle, int result)
+{
+	struct device_job *job = container_of(settle, struct device_job, settle);
+
+	job->begin(job, result);
+}
+
 void job_begin(struct device *dev, struct device_job *job)
 {
 	assert(!dev->job);
 	dev->job = job;
+	dev->job_holds = job->begin;
+	if (!job->begin)
+		return;
+	job->settle.done = job_settled;
+	device_settle(dev, &job->settle);
 }
 
 void job_end(struct device *dev, void (*done)(void *data, int result), void *data, int result)
 {
 	dev->job = NULL;
+	if (dev->job_holds)
+		device_unsettle(dev);
 	done(data, result);
 	device_check_close(dev);
 }

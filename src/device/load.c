@@ -139,8 +139,7 @@ static int load_raw(const struct load *load)
 	return 0;
 }
 
-/* File clusters that begin before the end of the file; the last one may be cut short. */
-static uint32_t load_file_clusters(const struct delta *delta, uint64_t file_size)
+uint32_t load_file_clusters(const struct delta *delta, uint64_t file_size)
 {
 	const struct geometry *g = &delta->geometry;
 	uint64_t count;
@@ -179,7 +178,10 @@ int load_levels(struct device *dev, struct ploop_error *err)
 {
 	int r = 0;
 
-	for (unsigned level = 0; level < dev->nlevels && !r; level++)
+	for (unsigned level = 0; level < dev->nlevels && !r; level++) {
 		r = load_delta(dev, level, &dev->map, level == device_top_level(dev) ? dev->writer : NULL, err);
+		if (!r)
+			r = partials_load(dev, level, err);
+	}
 	return r;
 }

@@ -113,6 +113,5 @@ int device_merge(struct device *dev, const struct device_merge_config *config, s
 	}
 	dev->merge = merge;
 	job_begin(dev, &merge->job);
-	merge_begin(merge);
 	return 0;
 }

@@ -20,7 +20,8 @@
  *  2. TOP: an entry of the top is cleared only when the data and the entry in `low` are durable (SETTLE before CLEAR). Requests
  *     write to `low` in place of the top only where the top's entry is durably clear: the border moves after CLEAR, and the
  *     lock is held until then. So neither an old entry of the top can cover newer data, nor can data be missing.
- *  3. The files of the merged levels are left as they are (the top: with an empty index), until the caller has changed what
+ *  3. Until the end no cluster becomes partial (partial.h): what it lacks is read from below, by a table that knows of no merge.
+ *  4. The files of the merged levels are left as they are (the top: with an empty index), until the caller has changed what
  *     names them.
  * A merge that ends early leaves the border where it is: the device goes on with two writers, and a later merge goes on.
  *
@@ -336,28 +337,30 @@ static void merge_stop(struct device_job *job)
 	device_merge_pause(merge->device, false);
 }
 
+static void merge_begin(struct device_job *job, int result)
+{
+	struct device_merge *merge = container_of(job, struct device_merge, job);
+	const struct device *dev = merge->device;
+
+	if (result) {
+		merge_fail(merge, result);
+		return;
+	}
+	if (merge->top)
+		merge->next = merge->end = dev->under_end;
+	for (uint32_t v = merge->end; merge->top && v < dev->map.count; v++)
+		merge->total += map_in(&dev->map, v, device_top_level(dev)) ? dev->cluster : 0;
+	merge_later(merge, MERGE_BATCH);
+}
+
 void merge_init(struct device_merge *merge)
 {
 	merge->waiter.done = merge_committed;
 	merge->timer.expired = merge_expired;
 	merge->task.run = merge_run;
-	merge->job = (struct device_job){ .name = "a merge", .poke = merge_poke, .stop = merge_stop };
+	merge->job = (struct device_job){ .name = "a merge", .begin = merge_begin, .poke = merge_poke, .stop = merge_stop };
 	merge->batch = TOP_FIRST;
 	merge_copy_init(merge);
-}
-
-void merge_begin(struct device_merge *merge)
-{
-	const struct device *dev = merge->device;
-
-	if (!merge->top) {
-		merge_later(merge, MERGE_BATCH);
-		return;
-	}
-	merge->next = merge->end = dev->under_end;
-	for (uint32_t v = merge->end; v < dev->map.count; v++)
-		merge->total += map_in(&dev->map, v, device_top_level(dev)) ? dev->cluster : 0;
-	merge_later(merge, MERGE_BATCH);
 }
 
 void device_merge_stop(struct device *device)

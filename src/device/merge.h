@@ -63,8 +63,6 @@ struct device_merge {
 
 /* Makes a merge ready to run: its loop callbacks and copies. Needs merge->device and merge->buffers. */
 void merge_init(struct device_merge *merge);
-/* Begins with the first batch. */
-void merge_begin(struct device_merge *merge);
 void merge_free(struct device_merge *merge);
 
 /* Sees that a level that is merged into is as large as `size` at least. Its file is open for writing. */

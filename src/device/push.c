@@ -2,6 +2,7 @@
 /*
  * push.c - a new top: what a snapshot is to the engine.
  *
+ *	        clusters that are partial (partial.h) are filled, while requests go on
  *	MARK    the new delta is marked in use, durably
  *	FLUSH   flushes, while requests go on, so that little is left for the last
  *	DRAIN   new requests wait at the gate; those under way end
@@ -214,6 +215,16 @@ static void push_done(struct io_op *op, int result)
 	}
 }
 
+static void push_begin(struct device_job *job, int result)
+{
+	struct device_push *push = container_of(job, struct device_push, job);
+
+	if (result)
+		push_failed(push, result);
+	else
+		push_io(push, push->new, IO_WRITE);
+}
+
 static int push_check(const struct device *dev, const struct delta *delta, struct ploop_error *err)
 {
 	int r = job_check(dev, "it cannot get a new top", err);
@@ -278,8 +289,7 @@ int device_push(struct device *dev, const struct delta *delta, void (*done)(void
 		push_free(push);
 		return error_sys(err, r, PLOOP_EXIT_READ, "%s: cannot read its header", delta->file->path);
 	}
-	push->job = (struct device_job){ .name = "a snapshot", .poke = push_poke };
+	push->job = (struct device_job){ .name = "a snapshot", .begin = push_begin, .poke = push_poke };
 	job_begin(dev, &push->job);
-	push_io(push, push->new, IO_WRITE);
 	return 0;
 }

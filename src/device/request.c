@@ -121,17 +121,24 @@ struct device_piece *request_piece(struct device_request *request)
 void request_start_piece(struct device_request *request, struct device_piece *piece, enum io_kind kind, uint64_t end)
 {
 	struct device *dev = request->device;
+
+	request_start_piece_at(request, piece, kind, end,
+			       device_lookup(dev, (uint32_t)(request->cursor / dev->cluster)));
+}
+
+void request_start_piece_at(struct device_request *request, struct device_piece *piece, enum io_kind kind, uint64_t end,
+			    struct device_place place)
+{
+	struct device *dev = request->device;
 	uint64_t start = request->cursor;
-	uint32_t v = (uint32_t)(start / dev->cluster);
-	unsigned level = dev->map.level[v];
 
 	piece->request = request;
 	piece->start = start;
 	piece->end = end;
 	piece->busy = true;
 	piece->op.kind = kind;
-	piece->op.file = dev->levels[level].file;
-	piece->op.offset = device_file_offset(dev, level, dev->map.cluster[v], start);
+	piece->op.file = dev->levels[place.level].file;
+	piece->op.offset = device_file_offset(dev, place.level, place.cluster, start);
 	piece->op.length = end - start;
 	piece->op.buffer = request->buffer ? (char *)request->buffer + (start - request->offset) : NULL;
 	piece->op.done = piece_done;
@@ -153,10 +160,33 @@ uint64_t request_run_end(const struct device_request *request, uint32_t v)
 	uint32_t last = (uint32_t)((end - 1) / dev->cluster);
 	uint32_t n = list_empty(&dev->locks) ? map_run(&dev->map, v, last - v + 1) : 1;
 
+	/* Where a part of a cluster has gone elsewhere the map does not say so. */
+	for (uint32_t i = 1; i < n && dev->partials->count[PARTIAL_LIVE]; i++)
+		if (partial_find(dev->partials, v + i))
+			n = i;
 	/* What lies together may still have two writers. */
 	if (v < dev->under_end)
 		n = (uint32_t)min_u64(n, dev->under_end - v);
 	return min_u64(end, ((uint64_t)v + n) * dev->cluster);
+}
+
+/* Where the cursor reads from, and up to where. */
+static struct device_place read_place(const struct device_request *request, uint32_t v, uint64_t *ret_end)
+{
+	const struct device *dev = request->device;
+	const struct partial *partial = partial_find(dev->partials, v);
+	struct device_place place = device_lookup(dev, v);
+	uint64_t start = (uint64_t)v * dev->cluster, end;
+	bool there;
+
+	*ret_end = request_run_end(request, v);
+	if (!partial)
+		return place;
+	end = start + partial_run(dev->partials, partial, request->cursor - start, &there);
+	*ret_end = min_u64(min_u64(*ret_end, end), device_cluster_end(dev, v));
+	if (there)
+		place = (struct device_place){ .level = dev->writer->level, .cluster = partial->cluster };
+	return place;
 }
 
 static bool read_advance(struct device_request *request)
@@ -165,14 +195,15 @@ static bool read_advance(struct device_request *request)
 	uint32_t v = (uint32_t)(request->cursor / dev->cluster);
 	struct device_lock *lock = lock_conflict(dev, v, v, true);
 	struct device_piece *piece;
+	struct device_place place;
 	uint64_t end;
 
 	if (lock) {
 		lock_wait(request, lock);
 		return false;
 	}
-	end = request_run_end(request, v);
-	if (!dev->map.cluster[v]) {
+	place = read_place(request, v, &end);
+	if (!place.cluster) {
 		memset((char *)request->buffer + (request->cursor - request->offset), 0, end - request->cursor);
 		request->cursor = end;
 		dev->stats.bio_rzero++;
@@ -181,7 +212,7 @@ static bool read_advance(struct device_request *request)
 	piece = request_piece(request);
 	if (!piece)
 		return false;
-	request_start_piece(request, piece, IO_READ, end);
+	request_start_piece_at(request, piece, IO_READ, end, place);
 	return true;
 }
 

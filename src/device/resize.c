@@ -381,6 +381,28 @@ static void resize_task(struct loop_task *task)
 	}
 }
 
+/* The extension may be another one than when the device had not settled. */
+static void resize_begin(struct device_job *job, int result)
+{
+	struct device_resize *resize = container_of(job, struct device_resize, job);
+	const struct geometry *g = &resize->writer->delta->geometry;
+
+	resize->result = result;
+	if (!resize->writer->delta->format->has_index) {
+		resize_later(resize, RESIZE_RAW);
+		return;
+	}
+	resize->old = *g;
+	resize->new.extension = g->extension;
+	resize->new.raw_state = g->raw_state;
+	resize->new.partial = g->partial;
+	if (g->extension && !result)
+		resize_free_extension(resize);
+	if (resize->new.first > resize->old.first)
+		alloc_set_first(&resize->writer->alloc, resize->new.first);
+	resize_later(resize, RESIZE_ERASE);
+}
+
 static void resize_poke(struct device_job *job)
 {
 	struct device_resize *resize = container_of(job, struct device_resize, job);
@@ -436,7 +458,10 @@ int device_resize(struct device *dev, uint64_t size, void (*done)(void *data, in
 	resize->timer.expired = resize_retry;
 	resize->done = done;
 	resize->data = data;
-	resize->job = (struct device_job){ .name = "a change of the size", .poke = resize_poke, .stop = resize_stop };
+	resize->job = (struct device_job){ .name = "a change of the size",
+					  .begin = resize_begin,
+					  .poke = resize_poke,
+					  .stop = resize_stop };
 	r = resize_reserve(resize);
 	if (r) {
 		free(resize);
@@ -444,14 +469,5 @@ int device_resize(struct device *dev, uint64_t size, void (*done)(void *data, in
 				 new.clusters);
 	}
 	job_begin(dev, &resize->job);
-	if (!dev->top->format->has_index) {
-		resize_later(resize, RESIZE_RAW);
-		return 0;
-	}
-	if (resize->old.extension)
-		resize_free_extension(resize);
-	if (new.first > resize->old.first)
-		alloc_set_first(&dev->writer->alloc, new.first);
-	resize_later(resize, RESIZE_ERASE);
 	return 0;
 }

@@ -9,12 +9,16 @@
  *	DATA   write or punch what the request asks for                   (unless FILL has done it)
  *	PUBLISH the entries go into the map, their index pages are dirty, the lock is released
  *
+ * Of a cluster that is partial, or becomes so (partial.h), READ and FILL go through the units that the request touches, and
+ * not at all where it writes whole units; PUBLISH tells which units are there.
+ *
  * Order of writes:
  *  1. Clusters are chosen and locked first; nobody else writes to these virtual clusters meanwhile. Reads go on and see what was
  *     there before.
  *  2. Every byte of the new clusters reads as it must (old data gone, lower data copied, new data written) before PUBLISH.
  *  3. PUBLISH happens in memory only. The commit (commit.c) makes data durable before the entries.
- *  4. When a step fails nothing has been published: the clusters go back as free ones that may hold old data.
+ *  4. When a step fails nothing has been published: the clusters go back as free ones that may hold old data. A cluster that was
+ *     partial before stays so, and what it lacks counts as old data.
  */
 #include <errno.h>
 #include <string.h>
@@ -67,7 +71,7 @@ static uint32_t change_extent(const struct device_request *request, uint32_t v)
 		bool below = dev->map.cluster[next] != 0;
 
 		if (device_writer(dev, next) != writer || map_in(&dev->map, next, writer->level) ||
-		    lock_conflict(dev, next, next, false))
+		    lock_conflict(dev, next, next, false) || partial_find(dev->partials, next))
 			break;
 		if (below && !change_covers(request, next))
 			break;
@@ -97,6 +101,21 @@ static void change_publish(struct device_request *request)
 		device_note(dev, change->start, change->end);
 }
 
+/* Nothing was published. */
+static void change_give_up(struct device_request *request)
+{
+	struct device *dev = request->device;
+	struct device_change *change = &request->change;
+	bool mine = !change->partial || change->partial->state == PARTIAL_RESERVED;
+
+	if (mine)
+		alloc_untake(&change->writer->alloc, change->cluster, change->count);
+	if (change->partial && mine)
+		partial_cancel(dev->partials, change->partial);
+	else if (change->partial)
+		partial_soil(dev->partials, change->partial);
+}
+
 static void change_put_buffer(struct device *dev, struct device_change *change)
 {
 	struct list *node;
@@ -116,7 +135,9 @@ static void change_end(struct device_request *request, int result)
 	struct device_change *change = &request->change;
 
 	if (result)
-		alloc_untake(&change->writer->alloc, change->cluster, change->count);
+		change_give_up(request);
+	else if (change->partial)
+		partial_publish(dev->partials, change->partial, change->copy, change->copy_end);
 	else
 		change_publish(request);
 	change_put_buffer(dev, change);
@@ -158,7 +179,7 @@ static void change_read(struct device_request *request)
 		}
 		change->buffer = dev->buffers[--dev->free_buffers];
 	}
-	change->chunk_end = min_u64(change->chunk + dev->buffer_size, dev->cluster);
+	change->chunk_end = min_u64(change->chunk + dev->buffer_size, change->copy_end);
 	op->kind = IO_READ;
 	op->file = dev->levels[level].file;
 	op->offset = geometry_offset(&dev->levels[level].geometry, dev->map.cluster[change->first]) + change->chunk;
@@ -185,7 +206,7 @@ static void change_merge(struct device_request *request)
 		memset(at, 0, to - from);
 }
 
-/* Writes the chunk, without the zeros at its ends: the new cluster reads as zeros already. */
+/* Writes the chunk, without the zeros at its ends where zeros are read already. */
 static void change_fill(struct device_request *request)
 {
 	struct device_change *change = &request->change;
@@ -195,9 +216,9 @@ static void change_fill(struct device_request *request)
 	char *buffer = change->buffer;
 
 	change_merge(request);
-	while (start < len && is_zero(buffer + start, min_u64(block, len - start)))
+	while (change->blank && start < len && is_zero(buffer + start, min_u64(block, len - start)))
 		start += min_u64(block, len - start);
-	while (len > start && is_zero(buffer + round_down(len - 1, block), len - round_down(len - 1, block)))
+	while (change->blank && len > start && is_zero(buffer + round_down(len - 1, block), len - round_down(len - 1, block)))
 		len = round_down(len - 1, block);
 	change->op.buffer = buffer + start;
 	if (start < len)
@@ -280,10 +301,33 @@ static bool change_can_clone(const struct device_request *request)
 /* The first step after the new clusters are clean. */
 static enum change_step change_first_step(const struct device_request *request)
 {
-	if (change_copies(request))
+	const struct device_change *change = &request->change;
+
+	if (change->partial && change->copy_end - change->copy != change->end - change->start)
+		return CHANGE_READ;
+	if (!change->partial && change_copies(request))
 		return change_can_clone(request) ? CHANGE_CLONE : CHANGE_READ;
 	/* A hole that masks lower data needs no data: the new cluster reads as zeros. */
-	return request->kind == DEVICE_WRITE ? CHANGE_DATA : CHANGE_PUBLISH;
+	return request->kind == DEVICE_WRITE || !change->blank ? CHANGE_DATA : CHANGE_PUBLISH;
+}
+
+/* Which part of the cluster is copied or overwritten, and whether it reads as zeros before. */
+static void change_set_part(struct device_request *request)
+{
+	const struct device *dev = request->device;
+	struct device_change *change = &request->change;
+	const struct partial *partial = change->partial;
+	uint64_t base = (uint64_t)change->first * dev->cluster;
+
+	change->copy = 0;
+	change->copy_end = dev->cluster;
+	change->blank = true;
+	if (!partial)
+		return;
+	change->copy = change->start - base;
+	change->copy_end = change->end - base;
+	partial_widen(dev->partials, partial, &change->copy, &change->copy_end);
+	change->blank = partial->blank && partial_lacks(dev->partials, partial, change->copy, change->copy_end);
 }
 
 /* Whether the file system cannot clone this range, and so has not touched it. Any other failure may have cloned a part. */
@@ -326,7 +370,7 @@ static void change_done(struct io_op *op, int result)
 		break;
 	case CHANGE_FILL:
 		change->chunk = change->chunk_end;
-		change->step = change->chunk < dev->cluster ? CHANGE_READ : CHANGE_PUBLISH;
+		change->step = change->chunk < change->copy_end ? CHANGE_READ : CHANGE_PUBLISH;
 		break;
 	case CHANGE_DATA:
 	case CHANGE_PUBLISH:
@@ -349,24 +393,67 @@ static void change_begin(struct device_request *request)
 {
 	struct device *dev = request->device;
 	struct device_change *change = &request->change;
+	bool fresh = !change->partial || change->partial->state == PARTIAL_RESERVED;
 
 	lock_take(dev, &change->lock, change->first, change->first + change->count - 1, false);
 	change->busy = true;
-	change->chunk = 0;
+	change_set_part(request);
+	change->chunk = change->copy;
 	change->buffer = NULL;
 	change->op.done = change_done;
 	change->step = change_first_step(request);
-	if (change->step == CHANGE_CLONE || change->step == CHANGE_READ)
+	if (change->partial)
+		dev->stats.bio_partial++;
+	else if (change->step == CHANGE_CLONE || change->step == CHANGE_READ)
 		dev->stats.bio_cows++;
 	else if (change_overwrites(request))
 		dev->stats.bio_alloc_whole++;
 	else
 		dev->stats.bio_alloc++;
-	if (!change_overwrites(request) && alloc_stale(&change->writer->alloc, change->cluster, change->count))
+	if (fresh && !change_overwrites(request) && alloc_stale(&change->writer->alloc, change->cluster, change->count))
 		change->step = CHANGE_CLEAN;
 	request->cursor = change->end;
 	request->pending++;
 	change_run(request);
+}
+
+/* Goes on in a cluster that is partial: what is there is written in place. */
+static bool write_partial(struct device_request *request, uint32_t v, struct partial *partial)
+{
+	struct device *dev = request->device;
+	struct device_change *change = &request->change;
+	uint64_t end = min_u64(request->offset + request->length, device_cluster_end(dev, v));
+	uint64_t base = (uint64_t)v * dev->cluster;
+	struct device_piece *piece;
+
+	if (partial_has(dev->partials, partial, request->cursor - base, end - base)) {
+		piece = request_piece(request);
+		if (piece)
+			request_start_piece_at(
+				request, piece, request->kind == DEVICE_WRITE ? IO_WRITE : IO_PUNCH, end,
+				(struct device_place){ .level = dev->writer->level, .cluster = partial->cluster });
+		return piece;
+	}
+	if (change->busy)
+		return false;
+	change->first = v;
+	change->count = 1;
+	change->writer = dev->writer;
+	change->cluster = partial->cluster;
+	change->partial = partial;
+	change->start = request->cursor;
+	change->end = end;
+	change_begin(request);
+	return true;
+}
+
+/* Whether the change at the cursor would have to copy what it does not write itself. */
+static bool change_would_copy(const struct device_request *request, uint32_t v)
+{
+	const struct device *dev = request->device;
+
+	return dev->map.cluster[v] && !change_covers(request, v) &&
+	       !delta_can_clone(device_writer(dev, v)->delta, &dev->levels[dev->map.level[v]]);
 }
 
 bool write_change(struct device_request *request)
@@ -376,8 +463,12 @@ bool write_change(struct device_request *request)
 	uint32_t v = (uint32_t)(request->cursor / dev->cluster);
 	uint64_t end = request->offset + request->length;
 	bool below = dev->map.cluster[v] != 0;
+	struct partial *partial = partial_find(dev->partials, v);
+	bool part;
 	int r;
 
+	if (partial)
+		return write_partial(request, v, partial);
 	if (change->busy)
 		return false;
 	if (!below && change_brings_zeros(request, v, request->cursor)) {
@@ -386,6 +477,9 @@ bool write_change(struct device_request *request)
 		dev->stats.bio_wzero++;
 		return true;
 	}
+	part = change_would_copy(request, v);
+	if (part && partials_wait(dev->partials, request, v))
+		return false;
 	change->first = v;
 	change->count = below && !change_covers(request, v) ? 1 : change_extent(request, v);
 	change->writer = device_writer(dev, v);
@@ -398,6 +492,9 @@ bool write_change(struct device_request *request)
 	change->count = (uint32_t)r;
 	change->start = request->cursor;
 	change->end = min_u64(end, device_cluster_end(dev, v + change->count - 1));
+	change->partial = NULL;
+	if (part && partials_may_begin(dev->partials, v))
+		change->partial = partial_reserve(dev->partials, v, change->cluster);
 	change_begin(request);
 	return true;
 }

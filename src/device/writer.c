@@ -8,6 +8,8 @@
  *             never seen half rewritten, and a power cut in between costs the bitmap, not the image; only then
  *          3. clusters at the end of the file that no entry names (left by a crash, or preallocated by another program)
  *             are cut off.
+ *          When a crash left a table of partial clusters (partial.h) the header goes on naming the extension, and 2 is that the
+ *          table is brought up to date.
  *  finish  after a commit with nothing in flight:
  *          1. free clusters at the end of the file are cut off, synced;
  *          2. the in-use mark is cleared, synced.
@@ -188,11 +190,16 @@ int writer_start(struct writer *writer, struct ploop_error *err)
 	writer->commit.written++;
 	if (!writer->delta->format->has_index)
 		return 0;
-	extension = writer->delta->geometry.extension;
-	writer->delta->geometry.extension = 0;
-	r = writer_write_head(writer, FORMAT_IN_USE);
-	if (!r && extension)
-		r = writer_spend_extension(writer, extension);
+	if (writer->device->partials->writer == writer) {
+		r = writer_write_head(writer, FORMAT_IN_USE);
+		r = r ? r : partials_scrub(writer->device->partials);
+	} else {
+		extension = writer->delta->geometry.extension;
+		writer->delta->geometry.extension = 0;
+		r = writer_write_head(writer, FORMAT_IN_USE);
+		if (!r && extension)
+			r = writer_spend_extension(writer, extension);
+	}
 	if (!r)
 		r = writer_cut_tail(writer);
 	if (r)

@@ -51,6 +51,7 @@ void disk_draw(struct disk *disk, struct prng *prng)
 
 	*disk = (struct disk){ .nlevels = 1 + (unsigned)prng_below(prng, DISK_BUILT), .odd = prng_one_in(prng, 12) };
 	disk->cluster = draw_cluster(prng, disk->odd);
+	disk->partial_limit = prng_one_in(prng, 2) ? 1 + (unsigned)prng_below(prng, 8) : 0;
 	disk->size = draw_size(prng, disk->cluster);
 	for (unsigned i = disk->nlevels; i-- > 0;) {
 		struct disk_level *level = &disk->levels[i];

@@ -83,9 +83,9 @@ int disk_open(struct disk *disk, struct sim *sim, bool read_only, struct delta l
 		bool top = i + 1 == disk->nlevels;
 
 		r = open_level(disk, sim, i, top && !read_only ? IO_RDWR : IO_RDONLY, &levels[i]);
-		if (!r && top && !read_only)
+		if (!r && !read_only)
 			r = disk_settle_extension(disk, &levels[i]);
-		else if (!r && !read_only)
+		if (!r && !top && !read_only && !levels[i].geometry.partial)
 			r = settle_level(disk, sim, i, &levels[i]);
 	}
 	if (r)
@@ -177,6 +177,8 @@ static bool check_level(struct disk *disk, struct sim *sim, const struct disk_le
 		good = wrong(disk, "%s: %s", level->path, why);
 	if (good)
 		good = check_index(disk, level, index, size, extension, &end);
+	if (good && (why = disk_check_table(disk, level, file, index, size)))
+		good = wrong(disk, "%s: %s", level->path, why);
 	if (good && size < level->start)
 		good = wrong(disk, "%s: %llu bytes are too short", level->path, (unsigned long long)size);
 	if (good && expect == DISK_CLEAN && size != end)

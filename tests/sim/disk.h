@@ -39,6 +39,7 @@ struct disk {
 	unsigned serial;                       /* of the next file */
 	uint32_t cluster;                      /* bytes */
 	uint64_t size;                         /* of the top */
+	unsigned partial_limit;                /* clusters that a device may write in part at a time; 0: as many as it likes */
 	bool odd;                              /* a geometry that may only be read */
 	struct disk_level levels[DISK_LEVELS]; /* base first */
 	char text[256];                        /* what is wrong, after a function returned false */
@@ -71,6 +72,10 @@ int disk_put_extension(const struct disk *disk, struct io_file *file, uint64_t a
 int disk_settle_extension(const struct disk *disk, struct delta *delta);
 const char *disk_check_extension(const struct disk *disk, const struct disk_level *level, struct io_file *file,
 				 const uint8_t *head, uint64_t *ret_at);
+
+/* disk-partial.c: what is wrong with the table of partial clusters, if the image has one; `index` is the file up to its data. */
+const char *disk_check_table(const struct disk *disk, const struct disk_level *level, struct io_file *file,
+			     const uint8_t *index, uint64_t size);
 
 enum disk_expect {
 	DISK_ANY,    /* cut while it was opened or closed */

@@ -21,7 +21,8 @@
 struct campaign {
 	uint64_t seed, worlds, ops, cuts, seconds;
 	bool expect_finding, verbose;
-	uint64_t done_worlds, done_ops, done_cuts, done_pushes, done_merges, done_resizes, done_compactions, done_copies;
+	uint64_t done_worlds, done_ops, done_cuts, done_pushes, done_merges, done_resizes, done_compactions, done_copies,
+		done_partials, done_completions;
 	struct timespec start;
 };
 
@@ -36,6 +37,7 @@ struct session {
 	bool grow, compact, copy; /* while there are requests */
 	bool shrink;        /* before it is closed */
 	bool chain;
+	bool parts;
 	unsigned left; /* requests in flight when the device is closed */
 	bool fail;
 	bool full;
@@ -63,6 +65,8 @@ static struct session draw_session(struct world *world)
 	session.copy = prng_one_in(prng, 4);
 	session.shrink = prng_one_in(prng, 6);
 	session.chain = prng_one_in(prng, 3);
+	session.parts = prng_one_in(prng, 2);
+	session.requests *= session.parts ? 3 : 1;
 	session.left = prng_one_in(prng, 3) ? (unsigned)prng_below(prng, 8) : 0;
 	session.fail = prng_one_in(prng, 5);
 	session.full = prng_one_in(prng, 10);
@@ -118,6 +122,9 @@ static void run_requests(struct world *world, const struct session *session)
 	uint64_t turns = 0;
 
 	world->chain = session->chain;
+	world->parts = session->parts;
+	if (session->parts && prng_one_in(&world->prng, 2))
+		world_push(world);
 	while ((submitted < session->requests || world->busy > session->left) && !sim_is_cut(world->sim)) {
 		happen(world, session);
 		if (submitted < session->requests && world->busy < world->depth && prng_one_in(&world->prng, 2)) {
@@ -132,7 +139,7 @@ static void run_requests(struct world *world, const struct session *session)
 		if (++turns > 4000000)
 			world_fail(world, "%u requests do not end", world->busy);
 	}
-	world->chain = false;
+	world->chain = world->parts = false;
 	sim_set_space(world->sim, UINT64_MAX);
 }
 
@@ -346,9 +353,10 @@ static void report(const struct campaign *c)
 	double seconds = seconds_since(&c->start);
 
 	printf("%" PRIu64 " operations, %" PRIu64 " power cuts, %" PRIu64 " snapshots, %" PRIu64 " merges, %" PRIu64
-	       " sizes, %" PRIu64 " compactions, %" PRIu64 " copies, %" PRIu64 " worlds in %.1f s: ",
+	       " sizes, %" PRIu64 " compactions, %" PRIu64 " copies, %" PRIu64 " writes of parts, %" PRIu64
+	       " levels completed, %" PRIu64 " worlds in %.1f s: ",
 	       c->done_ops, c->done_cuts, c->done_pushes, c->done_merges, c->done_resizes, c->done_compactions, c->done_copies,
-	       c->done_worlds, seconds);
+	       c->done_partials, c->done_completions, c->done_worlds, seconds);
 	printf("%.0f operations and %.0f cuts a minute\n", (double)c->done_ops / seconds * 60,
 	       (double)c->done_cuts / seconds * 60);
 }
@@ -373,6 +381,8 @@ int main(int argc, char **argv)
 		c.done_resizes += world.resizes;
 		c.done_compactions += world.compactions;
 		c.done_copies += world.copies;
+		c.done_partials += world.partials;
+		c.done_completions += world.completions;
 		if (!good) {
 			printf("FINDING: %s\nrepeat with: --seed %" PRIu64 " --worlds 1 -v\n", world.finding,
 			       world.seed);

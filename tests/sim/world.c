@@ -196,10 +196,10 @@ static void draw_range(struct world *world, uint64_t *sector, uint64_t *count)
 {
 	struct prng *prng = &world->prng;
 	uint64_t all = world->oracle.sectors, cluster = world->disk.cluster / SECTOR;
-	uint64_t span = prng_one_in(prng, 2) ? min_u64(all, 4 * cluster) : all;
+	uint64_t span = !world->parts && prng_one_in(prng, 2) ? min_u64(all, 4 * cluster) : all;
 
 	*sector = prng_below(prng, span);
-	switch (prng_below(prng, 6)) {
+	switch (world->parts && !prng_one_in(prng, 4) ? 3 + prng_below(prng, 2) : prng_below(prng, 6)) {
 	case 0: /* clusters */
 		*sector = round_down(*sector, cluster);
 		*count = cluster * (1 + prng_below(prng, 3));
@@ -304,15 +304,12 @@ static void on_pushed(void *data, int result)
 	world->pushes++;
 }
 
-void world_push(struct world *world)
+static void push(struct world *world)
 {
 	struct delta *delta = &world->levels[world->disk.nlevels];
 	struct ploop_error err = { 0 };
-	int r;
+	int r = disk_new_top(&world->disk, world->sim, &world->prng, delta);
 
-	if (world_works(world) || world->read_only || world->disk.nlevels == DISK_LEVELS)
-		return;
-	r = disk_new_top(&world->disk, world->sim, &world->prng, delta);
 	if (r)
 		snprintf(err.text, sizeof(err.text), "%s", world->disk.text);
 	else
@@ -325,6 +322,34 @@ void world_push(struct world *world)
 	world->pushing = !r;
 	if (world->verbose)
 		printf("  push: %d\n", r);
+}
+
+static void on_settled(struct device_settle *settle, int result)
+{
+	struct world *world = container_of(settle, struct world, settle);
+
+	if (sim_is_cut(world->sim))
+		return;
+	world->preparing = false;
+	if (result && !push_may_fail(world, result))
+		world_fail(world, "device_settle: %s", strerror(-result));
+	if (!result && !world->closing)
+		push(world);
+	device_unsettle(world->device);
+}
+
+void world_push(struct world *world)
+{
+	if (world_works(world) || world->read_only || world->disk.nlevels == DISK_LEVELS)
+		return;
+	/* Who makes the new top settles before; who has died since, and is caught up with, does not. */
+	if (prng_one_in(&world->prng, 4)) {
+		push(world);
+		return;
+	}
+	world->preparing = true;
+	world->settle.done = on_settled;
+	device_settle(world->device, &world->settle);
 }
 
 /* The merged levels are gone, and so are their files. */
@@ -436,6 +461,7 @@ int world_open(struct world *world, bool read_only, enum device_on_full on_full)
 		.nlevels = world->disk.nlevels,
 		.read_only = read_only,
 		.on_full = on_full,
+		.partial_limit = world->disk.partial_limit,
 		.event = on_event,
 		.event_data = world,
 	};
@@ -445,7 +471,10 @@ int world_open(struct world *world, bool read_only, enum device_on_full on_full)
 	snprintf(world->doing, sizeof(world->doing), "opening");
 	world->read_only = read_only;
 	world->opening = true;
-	world->closing = world->closed = false;
+	world->closing = world->closed = world->preparing = false;
+	r = world_complete(world);
+	if (r)
+		return r;
 	r = disk_open(&world->disk, world->sim, read_only, world->levels);
 	if (r) {
 		if (!world->may_fail && !sim_is_cut(world->sim))
@@ -482,6 +511,7 @@ static void close_device(struct world *world)
 
 	if (!world->device)
 		return;
+	world->partials += device_get_stats(world->device)->bio_partial;
 	device_close(world->device, on_closed, world);
 	while (!world->closed) {
 		if (++turns > PATIENCE)

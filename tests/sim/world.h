@@ -53,6 +53,8 @@ struct world {
 	bool closed;
 	int close_result;
 	bool pushing; /* a new top is on its way */
+	bool preparing; /* the device settles for it */
+	struct device_settle settle;
 	uint64_t pushes;
 	bool merging;
 	unsigned merge_low, merge_high;
@@ -68,9 +70,11 @@ struct world {
 	uint64_t compactions;
 	struct world_copy *copy; /* that is made; NULL: none */
 	uint64_t copies;         /* found good */
+	uint64_t completions, partials; /* levels completed after a crash; writes of parts of clusters */
 	bool lost;             /* device_close() failed: what was not flushed may be gone, as after a crash */
 	enum sim_cut cut_kind; /* of the next one */
 	bool power_cut;        /* the last one was of the power */
+	bool parts;            /* mostly small requests, anywhere */
 	bool chain;            /* requests are submitted from inside `done` too */
 	unsigned depth;        /* slots used */
 	unsigned busy;
@@ -89,6 +93,9 @@ void world_fini(struct world *world);
 
 /* A finding: does not return. */
 void world_fail(struct world *world, const char *format, ...) __attribute__((format(printf, 2, 3), noreturn));
+
+/* complete.c: levels below the top that a crash left with partial clusters are made whole. */
+int world_complete(struct world *world);
 
 /* Opens the device. 0, or the error: allowed only when operations are made to fail or the power was cut. */
 int world_open(struct world *world, bool read_only, enum device_on_full on_full);
@@ -121,7 +128,7 @@ void world_settle_size(struct world *world);
 /* Is long work under way? And: waits until it is over. */
 static inline bool world_works(const struct world *world)
 {
-	return world->pushing || world->merging || world->resizing || world->compacting || world->copy;
+	return world->preparing || world->pushing || world->merging || world->resizing || world->compacting || world->copy;
 }
 void world_wait_for_work(struct world *world);
 /* One turn of the loop. */
