@@ -179,7 +179,7 @@ int level_clear_mark(struct loop *loop, struct delta *delta, int lock, struct pl
 	struct io_file *file;
 	int r = image_settle_extension(delta, err);
 
-	if (r < 0 || delta->geometry.read_only)
+	if (r < 0 || delta->geometry.read_only || delta->geometry.partial)
 		return r;
 	if (lock >= 0 && lock_file(lock, FILE_LOCK_READ, FILE_LOCK_WRITE, path, NULL) < 0) {
 		log_info("%s is marked as in use, and others read it: the mark stays", path);

@@ -36,7 +36,8 @@ int level_parse(struct delta *delta, uint32_t cluster, struct ploop_error *err);
 
 /*
  * Takes the mark "in use" off a delta below the top, whose read lock is held as `lock`, after what was left unused at the end of
- * the file is cut off. Not being able to write the file is no failure: the mark then stays, and does no harm.
+ * the file is cut off. Not being able to write the file is no failure: the mark then stays, and does no harm. It stays, too, where
+ * partial clusters are left.
  */
 int level_clear_mark(struct loop *loop, struct delta *delta, int lock, struct ploop_error *err);
 

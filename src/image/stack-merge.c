@@ -24,6 +24,13 @@ int stack_open_writable(struct loop *loop, struct stack *stack, unsigned level, 
 	return level_reopen(loop, &stack->levels[level], stack->locks[level], ret, err);
 }
 
+int stack_reread(struct stack *stack, unsigned level, struct ploop_error *err)
+{
+	struct delta *delta = &stack->levels[level];
+
+	return level_parse(delta, delta->geometry.cluster, err);
+}
+
 void stack_set_file(struct stack *stack, unsigned level, struct io_file *file)
 {
 	io_close(stack->levels[level].file);

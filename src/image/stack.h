@@ -47,7 +47,8 @@ struct stack {
  *
  * The top of a stack that is not read-only is locked against everybody, all other files against writers. A level
  * below the top that is marked as in use was left so by an interrupted merge or snapshot, as we hold its lock: the
- * mark is durably taken off, unless the stack is read-only or the file cannot be written.
+ * mark is durably taken off, unless the stack is read-only or the file cannot be written. Not so when it holds partial clusters
+ * (geometry.partial): then job_complete() comes before a device.
  */
 int stack_open(struct loop *loop, const struct stack_request *request, struct stack **ret, struct ploop_error *err);
 
@@ -70,6 +71,8 @@ int stack_open_writable(struct loop *loop, struct stack *stack, unsigned level, 
 			struct ploop_error *err);
 void stack_set_file(struct stack *stack, unsigned level, struct io_file *file);
 int stack_empty(struct stack *stack, unsigned level, struct ploop_error *err);
+/* Reads the header of a level again, which somebody has written. */
+int stack_reread(struct stack *stack, unsigned level, struct ploop_error *err);
 void stack_drop(struct stack *stack, unsigned first, unsigned last);
 
 /* Closes the files, which gives the locks back. NULL is accepted. */

@@ -65,22 +65,43 @@ static void judge_features(struct check *check, const void *cluster)
 	}
 }
 
-static void judge_cluster(struct check *check, const void *cluster)
+/* The levels below are needed to put that right, and a device. */
+static int judge_partial(struct check *check, const void *cluster)
+{
+	const char *wrong;
+	int r = check_partial(check, cluster, &wrong);
+
+	if (wrong) {
+		damaged(check, wrong);
+		return r;
+	}
+	check->frozen = "it was not closed and holds clusters that are not whole; mount the disk once, or check it by its "
+			"descriptor";
+	check_found(check, PLOOP_CHECK_EXTENSION_KEPT, CHECK_FILE, "Nothing can be repaired: %s", check->frozen);
+	return r;
+}
+
+static int judge_cluster(struct check *check, const void *cluster)
 {
 	const char *wrong = extension_verify(cluster, check->g.cluster);
 	enum extension_verdict verdict = extension_judge(cluster, check->g.cluster);
 	struct geometry g = check->g;
+	int r = 0;
 
 	if (verdict == EXTENSION_DAMAGED) {
 		damaged(check, wrong ? wrong : "its list of features is cut");
-		return;
+		return 0;
 	}
-	if (verdict != EXTENSION_EXPENDABLE) {
+	if (verdict == EXTENSION_IS_PARTIAL)
+		r = judge_partial(check, cluster);
+	else if (verdict != EXTENSION_EXPENDABLE) {
 		extension_settle(&g, verdict);
 		check->frozen = g.reason;
 		check_found(check, PLOOP_CHECK_EXTENSION_KEPT, CHECK_FILE, "Nothing can be repaired: %s", g.reason);
 	}
-	judge_features(check, cluster);
+	if (!r)
+		judge_features(check, cluster);
+	return r;
 }
 
 int check_extension(struct check *check)
@@ -102,7 +123,7 @@ int check_extension(struct check *check)
 	bitmap_set(&check->extension, place);
 	r = io_pread(check->file, cluster, check->g.cluster, check->g.extension);
 	if (!r)
-		judge_cluster(check, cluster);
+		r = judge_cluster(check, cluster);
 	io_buffer_free(cluster, check->g.cluster);
 	if (r)
 		return error_sys(check->err, r, PLOOP_EXIT_READ, "%s: cannot read the format extension",

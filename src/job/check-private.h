@@ -74,6 +74,8 @@ int check_grown(struct check *check, uint64_t size);
 int check_header(struct check *check);
 /* Reads the extension: from here on it is known whether anything may be written. */
 int check_extension(struct check *check);
+/* What is wrong with the table of partial clusters that the extension names, or NULL. What it names is in use. */
+int check_partial(struct check *check, const void *extension, const char **ret_wrong);
 /* The file cluster that starts at `offset`, or CHECK_NOWHERE. */
 uint64_t check_place_of(const struct check *check, uint64_t offset);
 /* The fields of the header, and the length of the file, which is set right at once. */
