@@ -12,6 +12,7 @@
 #include "control/node.h"
 #include "daemon/stop.h"
 #include "device/device.h"
+#include "job/complete.h"
 #include "export/export.h"
 #include "image/descriptor.h"
 #include "image/journal.h"
@@ -84,8 +85,9 @@ static int open_device(struct daemon *daemon, struct ploop_error *err)
 		.event = device_event,
 		.event_data = daemon,
 	};
+	int r = daemon->stack->read_only ? 0 : job_complete(daemon->loop, daemon->stack, err);
 
-	return device_open(&config, &daemon->device, err);
+	return r < 0 ? r : device_open(&config, &daemon->device, err);
 }
 
 /* The front end asked for, or the first that this host can run. */

@@ -34,9 +34,9 @@
 #include "daemon/starter.h"
 #include "daemon/track.h"
 #include "daemon/uevent.h"
+#include "device/device.h"
 #include "io/loop.h"
 
-struct device;
 struct export;
 struct stack;
 
@@ -46,6 +46,14 @@ enum daemon_phase {
 	DAEMON_STOPPING, /* the front end is asked whether it can go */
 	DAEMON_CLOSING,
 	DAEMON_CLOSED,
+};
+
+/* A client has asked the device to settle. */
+struct settle_job {
+	struct device_settle settle;
+	struct loop_timer timer; /* ends the hold */
+	bool held, running, wanted;
+	int result;
 };
 
 struct daemon {
@@ -67,6 +75,7 @@ struct daemon {
 	struct server_peer *pusher;  /* who asked for a new top that is on its way; NULL: nobody */
 	struct merge_job merge;
 	struct grow_job grow;
+	struct settle_job settle;
 	struct balloon_job balloon;
 	struct compact_job compact;
 	struct track_job track;
@@ -88,6 +97,10 @@ void daemon_stop_when_idle(struct daemon *daemon);
 
 /* Makes the image that `arguments` name the new top; answers `peer` when the old top is closed. */
 void daemon_push(struct daemon *daemon, struct server_peer *peer, struct json_object *arguments);
+
+/* Fills in what was written in part, and holds that; daemon_unsettle() ends the hold. */
+void daemon_settle(struct daemon *daemon, struct server_peer *peer, struct json_object *arguments);
+void daemon_unsettle(struct daemon *daemon);
 
 /* Handles one request of a client. */
 void daemon_request(void *data, struct server_peer *peer, const char *verb, struct json_object *arguments);

@@ -63,6 +63,7 @@ static void push_done(void *data, int result)
 	struct ploop_error err;
 
 	daemon->pusher = NULL;
+	daemon_unsettle(daemon);
 	if (result < 0) {
 		error_sys(&err, result, PLOOP_EXIT_DEVIOC, "%s: cannot take the new top %s", daemon->name,
 			  daemon->stack->levels[daemon->stack->nlevels - 1].file->path);

@@ -132,6 +132,7 @@ static const struct {
 	{ "merge-stop", daemon_merge_stop },
 	{ "push", daemon_push },
 	{ "resume", request_resume },
+	{ "settle", daemon_settle },
 	{ "stat", request_stat },
 	{ "status", request_status },
 	{ "stop", request_stop },

@@ -64,6 +64,7 @@ static void close_device(struct daemon *daemon)
 {
 	daemon->phase = DAEMON_CLOSING;
 	loop_timer_cancel(daemon->loop, &daemon->idle_timer);
+	daemon_unsettle(daemon);
 	uevents_stop(&daemon->uevents);
 	if (daemon->server)
 		server_shut(daemon->server);

@@ -12,6 +12,7 @@
 #include "device/device.h"
 #include "image/stack.h"
 #include "io/loop.h"
+#include "job/complete.h"
 
 #define DISK_DEPTH 16
 #define DISK_CHUNK (1u << 20) /* one request of a read */
@@ -89,7 +90,10 @@ int disk_open(const struct disk_config *config, struct ploop_disk **ret, struct 
 	r = disk_open_stack(disk, config, err);
 	if (r < 0)
 		goto fail;
-	r = disk_open_device(disk, err);
+	if (!disk->stack->read_only)
+		r = job_complete(disk->loop, disk->stack, err);
+	if (!r)
+		r = disk_open_device(disk, err);
 	if (r < 0)
 		goto fail;
 	*ret = disk;

@@ -26,6 +26,7 @@
 #include "control/client.h"
 #include "control/message.h"
 #include "control/rundir.h"
+#include "lib/settle.h"
 
 #define END_TIMEOUT_MS 30000
 
@@ -195,6 +196,9 @@ int daemon_end(const char *name, pid_t pid, bool lazy, struct ploop_error *err)
 	_client_ struct control_client *client = NULL;
 	int r;
 
+	/* So that the answer to "stop" does not take longer than anybody waits. */
+	if (!lazy)
+		(void)settle_device(name, NULL);
 	r = control_connect(name, CONTROL_TIMEOUT_MS, &client, err);
 	if (r < 0) {
 		json_object_put(arguments);

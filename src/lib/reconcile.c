@@ -22,6 +22,7 @@
 #include "image/journal.h"
 #include "image/stack.h"
 #include "io/io.h"
+#include "lib/settle.h"
 
 #define INDEX_CHUNK (1u << 20)
 
@@ -174,7 +175,9 @@ int catch_up(struct change *change, const struct comparison *comparison, struct 
 		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s", change->path);
 	log_warning("%s is one snapshot behind its descriptor, as somebody was interrupted: %s becomes its top",
 		    comparison->device->device, file);
-	r = push_delta(comparison->device, file, err);
+	r = settle_device(comparison->device->name, err);
+	if (r == 0)
+		r = push_delta(comparison->device, file, err);
 	return r < 0 ? r : change_list_devices(change, err);
 }
 

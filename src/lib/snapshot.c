@@ -2,6 +2,9 @@
 /*
  * snapshot.c - the disk as it is gets a name, and what is written from now on goes to a new delta.
  *
+ * The device settles first (device_settle()): that may take a while, in which nothing stands still, and the old top is an ordinary
+ * image when the descriptor names another one above it.
+ *
  * Order of writes, of a disk with a descriptor:
  *  1. The journal names the new delta, durably, before the delta is made.
  *  2. The delta is made, empty, complete and durable, its name too.
@@ -29,6 +32,7 @@
 #include "image/tree.h"
 #include "lib/change.h"
 #include "lib/freeze.h"
+#include "lib/settle.h"
 #include "lib/tidy.h"
 
 #define SNAPSHOT_MAX_IMAGES 126 /* a chain of more gets no snapshot: the limit of the original */
@@ -136,6 +140,8 @@ static int take_online(struct taking *taking, struct ploop_error *err)
 	if (!image)
 		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s", taking->delta);
 	r = change_look(change, descriptor_top(change->descriptor), &top, NULL, err);
+	if (r == 0)
+		r = settle_device(change->writer->name, err);
 	if (r == 0)
 		r = commit(taking, &top, err);
 	if (r < 0)
@@ -291,7 +297,9 @@ static int take_alone(const struct ploop_device *device, struct dir *folder, con
 
 	if (!image)
 		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s", name);
-	r = change_new_delta(folder, name, &like, err);
+	r = settle_device(device->name, err);
+	if (r == 0)
+		r = change_new_delta(folder, name, &like, err);
 	if (r < 0)
 		return r;
 	r = switch_top(device, image, folder->path, freezing, err);
