@@ -163,7 +163,7 @@ read_mark() {
 	new_ploop d 64m
 	ploop mount d
 	fio --name=load --filename=dev/ploop0 --rw=randwrite --bs=4k --size=48m --io_size=200m --direct=1 --ioengine=libaio \
-		--iodepth=8 --verify=crc32c --verify_backlog=128 --verify_fatal=1 --time_based --runtime=3 --output=fio.log 3>&- &
+		--iodepth=8 --verify=crc32c --verify_backlog=128 --verify_fatal=1 --time_based --runtime=9 --output=fio.log 3>&- &
 	fio=$!
 	for ((i = 0; i < 8; i++)); do
 		ploop -v-1 snapshot d
