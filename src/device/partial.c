@@ -231,6 +231,7 @@ void partial_complete(struct partials *partials, struct partial *partial)
 	if (dev->read_only)
 		return;
 	writer_set_entry(partials->writer, partial->v, partial->cluster);
+	device_note(dev, (uint64_t)partial->v * dev->cluster, device_cluster_end(dev, partial->v));
 	/* Their slots come back with a commit. */
 	if (partials->count[PARTIAL_DONE] >= partials->nslots / 4)
 		commit_kick(&partials->writer->commit);
@@ -244,6 +245,8 @@ void partial_publish(struct partials *partials, struct partial *partial, uint64_
 	}
 	if (partial->state == PARTIAL_RESERVED)
 		go_live(partials, partial);
+	device_note(partials->device, (uint64_t)partial->v * partials->device->cluster + from,
+		    (uint64_t)partial->v * partials->device->cluster + to);
 	if (partial->nvalid == partial->units)
 		partial_complete(partials, partial);
 	else

@@ -17,6 +17,7 @@ struct device_track {
 	struct device_job job;
 	struct device *device;
 	struct tracker *tracker;
+	bool settled; /* nothing is partial any more: the map says where everything is */
 	bool held;
 	void (*drained)(void *data);
 	void (*stopped)(void *data);
@@ -28,10 +29,22 @@ static void track_poke(struct device_job *job)
 	struct device_track *track = container_of(job, struct device_track, job);
 	void (*drained)(void *data) = track->drained;
 
-	if (!track->held || !drained || !list_empty(&track->device->active))
+	if (!track->held || !track->settled || !drained || !list_empty(&track->device->active))
 		return;
 	track->drained = NULL;
 	drained(track->data);
+}
+
+/* Until then what is partial has been copied from below, and is noted when it is whole. */
+static void track_begin(struct device_job *job, int result)
+{
+	struct device_track *track = container_of(job, struct device_track, job);
+
+	track->settled = !result;
+	if (result)
+		track->stopped(track->data);
+	else
+		track_poke(job);
 }
 
 static void track_stop(struct device_job *job)
@@ -52,11 +65,15 @@ int device_track(struct device *dev, struct tracker *tracker, void (*stopped)(vo
 		r = job_check(dev, "it cannot be copied", err);
 	if (r < 0)
 		return r;
+	if (dev->read_only && dev->partials->count[PARTIAL_LIVE])
+		return error_set(err, -EUCLEAN, PLOOP_EXIT_FORMAT,
+				 "%s: was not closed and holds clusters that are not whole; open it once for writing",
+				 dev->top->file->path);
 	track = calloc(1, sizeof(*track));
 	if (!track)
 		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "copy");
 	*track = (struct device_track){
-		.job = { .name = "a copy", .poke = track_poke, .stop = track_stop },
+		.job = { .name = "a copy", .begin = track_begin, .poke = track_poke, .stop = track_stop },
 		.device = dev,
 		.tracker = tracker,
 		.stopped = stopped,
@@ -97,6 +114,7 @@ void device_track_end(struct device_track *track)
 	struct device *dev = track->device;
 
 	list_remove(&track->tracker->node);
+	list_remove(&track->job.settle.node); /* it may end before the device has settled */
 	device_track_release(track);
 	free(track);
 	job_end(dev, nobody, NULL, 0);
