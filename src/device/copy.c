@@ -2,7 +2,7 @@
 /*
  * copy.c - see copy.h.
  *
- * What is read is looked through in pieces of COPY_PIECE. Zeros are not stored where zeros are already; in a place with old
+ * What is read is looked through in pieces of COPY_PIECE, or of what is asked for. Zeros are not stored where zeros are already; in a place with old
  * data they are punched. So what was sparse stays so.
  */
 #include "device/copy.h"
@@ -44,7 +44,9 @@ static const unsigned char *copy_bytes(const struct copy *copy, uint64_t at)
 
 static uint64_t copy_piece_end(const struct copy *copy, uint64_t at)
 {
-	return min_u64(round_down(at, COPY_PIECE) + COPY_PIECE, copy->chunk_end);
+	uint64_t grain = copy->grain ? copy->grain : COPY_PIECE;
+
+	return min_u64(round_down(at, grain) + grain, copy->chunk_end);
 }
 
 static bool copy_is_zero(const struct copy *copy, uint64_t start, uint64_t end)

@@ -21,6 +21,7 @@ struct copy {
 	uint32_t from_cluster, to_cluster; /* the first of clusters that lie one after the other in both */
 	uint64_t length;                   /* bytes that count; copy_most() clusters or fewer for `stored` */
 	bool stale;                        /* the place may hold old data; else it reads as zeros */
+	uint32_t grain;                    /* bytes: holes from this size on stay holes; 0: COPY_PIECE */
 	bool impatient;                    /* fails for want of space on the host; else it waits */
 	void (*done)(struct copy *copy, int result);
 	void *buffer;    /* COPY_CHUNK bytes */

@@ -23,6 +23,7 @@
 
 #include "base/checked.h"
 
+#define GRAIN 4096u /* moving must not fill the holes that the file system's free blocks left */
 #define RUN_BYTES (UINT64_C(4) << 20) /* moved under one lock */
 #define SCAN_STEP (UINT32_C(1) << 20) /* entries looked at in one turn of the loop */
 
@@ -105,6 +106,7 @@ static int slot_place(struct relocate_slot *slot)
 		return r ? r : -EXFULL;
 	slot->now = (uint32_t)r;
 	slot->copy.length = (uint64_t)slot->now * relocate->device->cluster;
+	slot->copy.grain = GRAIN;
 	slot->copy.stale = alloc_stale(alloc, slot->copy.to_cluster, slot->now);
 	return 0;
 }
