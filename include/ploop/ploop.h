@@ -839,6 +839,15 @@ PLOOP_API int ploop_balloon_check(const struct ploop_balloon *balloon, struct pl
 PLOOP_API int ploop_balloon_repair(const struct ploop_balloon *balloon, struct ploop_balloon_result *ret,
 				   struct ploop_error *err);
 
+struct ploop_balloon_stat {
+	uint64_t balloon; /* bytes that it takes */
+	uint64_t data;    /* that the file system holds besides */
+	uint64_t size;    /* of the disk */
+	uint64_t images;  /* of the blocks of all images on the host */
+};
+PLOOP_API int ploop_balloon_stat(const struct ploop_balloon *balloon, struct ploop_balloon_stat *ret,
+				 struct ploop_error *err);
+
 /*
  * Waits for what goes on in the device though its client may be dead: FBLOADED and RELOC. *ret_state is what was found;
  * nothing happens in any other state.
@@ -862,6 +871,44 @@ struct ploop_export {
  * only when that fails.
  */
 PLOOP_API int ploop_export_nbd(const struct ploop_export *what, struct ploop_error *err);
+
+/* ---- Space: a disk takes no more room on the host than its content ---- */
+
+/* Zero it, fill in `which` and what shall differ from the default. */
+struct ploop_reclaim {
+	struct ploop_which which;   /* a device, a mount point, or a descriptor, its folder or an image, mounted or not */
+	bool automount;             /* what is not mounted is mounted for the time, where nobody sees it */
+	bool mounted_only;          /* -ENODEV when the file system is not mounted */
+	bool no_trim;               /* do not ask the file system what is free: give back only what it discarded before */
+	uint64_t min_block;         /* bytes: shorter free stretches are left out; 0: none is */
+	uint64_t to_free;           /* bytes: enough when so many went back to the host; 0: all */
+	uint64_t bytes_a_second;    /* at most so many are moved; 0: as fast as it goes, and requests have their half */
+	unsigned timeout;           /* seconds: enough after them; 0: no limit */
+	ploop_progress_fn progress; /* NULL: none */
+	void *progress_data;
+};
+
+/* All images of the disk together, in bytes. */
+struct ploop_reclaimed {
+	uint64_t length_before, length;       /* of the files */
+	uint64_t allocated_before, allocated; /* of the blocks that they hold on the host */
+	uint64_t moved;                       /* that left the ends of files */
+	uint32_t cluster;
+	bool trimmed; /* the file system told what is free */
+	bool enough;  /* it ended early: to_free, or timeout */
+};
+
+/*
+ * Gives back to the host what a disk does not need: the file system inside says what is free, the images release that, move what
+ * lies at their ends into the gaps, and become shorter. While the disk is used, or not mounted: then what is free is read from
+ * an ext file system that was unmounted cleanly. -ECANCELED: stopped by `progress`; like after any failure, what was gained is
+ * gained, and doing it again goes on.
+ */
+PLOOP_API int ploop_reclaim(const struct ploop_reclaim *reclaim, struct ploop_reclaimed *ret, struct ploop_error *err);
+
+/* Writes nothing and says what ploop_reclaim() would come to now: length and allocated as they would be. Looks at the top only. */
+PLOOP_API int ploop_reclaim_estimate(const struct ploop_reclaim *reclaim, struct ploop_reclaimed *ret,
+				     struct ploop_error *err);
 
 /* ---- Convert: the images of a disk in another form ---- */
 

@@ -73,6 +73,24 @@ void ranges_align(struct ranges *ranges, uint64_t unit)
 	ranges->n = to;
 }
 
+uint64_t ranges_common(const struct ranges *one, const struct ranges *other)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 0, j = 0; i < one->n && j < other->n;) {
+		const struct range *a = &one->list[i], *b = &other->list[j];
+		uint64_t start = max_u64(a->offset, b->offset);
+		uint64_t end_a = a->offset + a->length, end_b = b->offset + b->length, end = min_u64(end_a, end_b);
+
+		sum += end > start ? end - start : 0;
+		if (end_a <= end_b)
+			i++;
+		else
+			j++;
+	}
+	return sum;
+}
+
 uint64_t ranges_sum(const struct ranges *ranges)
 {
 	uint64_t sum = 0;

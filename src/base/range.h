@@ -24,6 +24,9 @@ void ranges_sort(struct ranges *ranges);
 /* Of a sorted list: each one shrinks inward to multiples of `unit`; what is empty then goes. */
 void ranges_align(struct ranges *ranges, uint64_t unit);
 
+/* How many bytes are in both of two sorted lists. */
+uint64_t ranges_common(const struct ranges *one, const struct ranges *other);
+
 uint64_t ranges_sum(const struct ranges *ranges);
 void ranges_clear(struct ranges *ranges);
 

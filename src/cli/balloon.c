@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "cli/balloon-discard.h"
 #include "cli/call.h"
 #include "cli/json.h"
 #include "cli/progress.h"
@@ -14,15 +15,45 @@
 enum {
 	OPTION_AUTOMOUNT = OPTION_OWN,
 	OPTION_RATE,
+	OPTION_DEFRAG,
+	OPTION_MIN_BLOCK,
+	OPTION_STAT,
+	OPTION_TIMEOUT,
+	OPTION_TO_FREE,
 };
 
 struct arguments {
 	struct ploop_balloon balloon;
+	struct balloon_discard discard;
 	uint64_t size;
 	bool sized, json;
 	enum progress_mode mode;
 	struct progress progress;
 };
+
+/* Those of discard alone. */
+static int take_discard(struct balloon_discard *discard, int option, const char *value, struct ploop_error *err)
+{
+	uint64_t seconds = 0;
+	int r;
+
+	switch (option) {
+	case OPTION_DEFRAG:
+		discard->defrag = true;
+		return 0;
+	case OPTION_STAT:
+		discard->stat = true;
+		return 0;
+	case OPTION_MIN_BLOCK:
+		return size_parse(value, "--min-block", SIZE_SECTORS, &discard->reclaim.min_block, err);
+	case OPTION_TO_FREE:
+		return size_parse(value, "--to-free", SIZE_SECTORS, &discard->reclaim.to_free, err);
+	default:
+		r = number_parse(value, "--timeout", 1000000000, &seconds, err);
+		discard->reclaim.timeout = (unsigned)seconds;
+		return r;
+	}
+}
 
 static int take_option(struct arguments *own, int option, const char *value, struct ploop_error *err)
 {
@@ -49,8 +80,10 @@ static int take_option(struct arguments *own, int option, const char *value, str
 	case OPTION_JSON:
 		own->json = true;
 		return 0;
-	default: /* -f, which never had an effect */
+	case 'f': /* never had an effect */
 		return 0;
+	default:
+		return take_discard(&own->discard, option, value, err);
 	}
 }
 
@@ -206,43 +239,71 @@ static int repair(struct arguments *own)
 	return PLOOP_EXIT_OK;
 }
 
+static int discard(struct arguments *own)
+{
+	struct ploop_reclaim *reclaim = &own->discard.reclaim;
+
+	reclaim->which = own->balloon.which;
+	reclaim->automount = own->balloon.automount;
+	reclaim->bytes_a_second = own->balloon.bytes_a_second;
+	own->discard.json = own->json;
+	own->discard.mode = own->mode;
+	return balloon_discard(&own->discard);
+}
+
 static const struct {
 	const char *name;
 	int (*run)(struct arguments *own);
 } actions[] = {
 	{ "show", show },         { "status", print_status }, { "clear", clear },   { "change", change },
-	{ "complete", complete }, { "check", check },         { "repair", repair },
+	{ "complete", complete }, { "check", check },         { "repair", repair }, { "discard", discard },
 };
 
-static int run(struct call *call)
+static int take_operands(struct call *call, struct arguments *own)
 {
-	struct arguments own = { 0 };
+	struct ploop_which *which = &own->balloon.which;
+
+	if (!call->noperands)
+		return call_usage(call, "say what to do: show, change, status, ...");
+	which->image = call->noperands > 1 ? call->operands[1] : NULL;
+	if (call->noperands > 2 || (which->image && (which->device || which->target)))
+		return call_usage(call, "give either -d and -m, or one DiskDescriptor.xml");
+	if (!which->device && !which->target && !which->image)
+		return call_usage(call, "Error: one of -d, -m or DiskDescriptor.xml argument is required");
+	if (own->sized != !strcmp(call->operands[0], "change"))
+		return call_usage(call, own->sized ? "-s goes with change" : "change needs -s");
+	return PLOOP_EXIT_OK;
+}
+
+static int take(struct call *call, struct arguments *own)
+{
 	struct ploop_error err;
-	const char *action;
 	int c;
 
 	while ((c = call_option(call)) != CALL_END) {
 		if (c == CALL_BAD)
 			return PLOOP_EXIT_PARAM;
-		if (take_option(&own, c, call->value, &err) < 0)
+		if (take_option(own, c, call->value, &err) < 0)
 			return call_usage_error(call, &err);
 	}
-	if (!call->noperands)
-		return call_usage(call, "say what to do: show, change, status, ...");
-	action = call->operands[0];
-	own.balloon.which.image = call->noperands > 1 ? call->operands[1] : NULL;
+	return take_operands(call, own);
+}
+
+static int run(struct call *call)
+{
+	/* Scripts know 1 for wrong options of this one. */
+	bool discarding = call->argc > 1 && !strcmp(call->argv[1], "discard");
+	struct arguments own = { 0 };
+	int status = take(call, &own);
+
+	if (status)
+		return discarding ? 1 : status;
 	own.balloon.progress = progress_report;
 	own.balloon.progress_data = &own.progress;
-	if (call->noperands > 2 || (own.balloon.which.image && (own.balloon.which.device || own.balloon.which.target)))
-		return call_usage(call, "give either -d and -m, or one DiskDescriptor.xml");
-	if (!own.balloon.which.device && !own.balloon.which.target && !own.balloon.which.image)
-		return call_usage(call, "Error: one of -d, -m or DiskDescriptor.xml argument is required");
-	if (own.sized != !strcmp(action, "change"))
-		return call_usage(call, own.sized ? "-s goes with change" : "change needs -s");
 	for (size_t i = 0; i < ARRAY_SIZE(actions); i++)
-		if (!strcmp(actions[i].name, action))
+		if (!strcmp(actions[i].name, call->operands[0]))
 			return actions[i].run(&own);
-	return call_usage(call, "there is no %s; see what there is below", action);
+	return call_usage(call, "there is no %s; see what there is below", call->operands[0]);
 }
 
 static const struct verb_option options[] = {
@@ -251,6 +312,11 @@ static const struct verb_option options[] = {
 	{ 'm', "mount-point", "DIR", "of the file system that is mounted here" },
 	{ 'c', "component", "NAME", "the device of that name, when a disk has several" },
 	{ OPTION_AUTOMOUNT, "automount", NULL, "mount what is not mounted, for the time and where nobody sees it" },
+	{ OPTION_TO_FREE, "to-free", "SIZE", "discard: enough when so much went back to the host" },
+	{ OPTION_MIN_BLOCK, "min-block", "SIZE", "discard: leave shorter free stretches of the file system alone" },
+	{ OPTION_TIMEOUT, "timeout", "SECONDS", "discard: enough after so long" },
+	{ OPTION_STAT, "stat", NULL, "discard: only print sizes" },
+	{ OPTION_DEFRAG, "defrag", NULL, "discard: accepted; it is not needed" },
 	{ OPTION_RATE, "rate", "SIZE", "move at most so many bytes a second inside the image" },
 	VERB_OPTION_JSON,
 	VERB_OPTION_PROGRESS,
@@ -263,14 +329,16 @@ const struct verb verb_balloon = {
 	.group = "Space",
 	.summary = "take space from a file system in use, and give it back to the host",
 	.synopsis = "show|status|clear|complete|check|repair {-d DEVICE | -m DIR | DESCRIPTOR}\n"
-		    "change -s SIZE [--rate SIZE] {-d DEVICE | -m DIR | DESCRIPTOR}",
+		    "change -s SIZE [--rate SIZE] {-d DEVICE | -m DIR | DESCRIPTOR}\n"
+		    "discard [--to-free SIZE] [--min-block SIZE] [--stat] {-d DEVICE | -m DIR | DESCRIPTOR}",
 	.details = "  show      how large the balloon is\n"
 		   "  change    make it this large; 0 gives all space back to the file system\n"
 		   "  status    what is being done to the device\n"
 		   "  clear     see that nothing is; states end by themselves\n"
 		   "  complete  wait for what a change that was killed left running\n"
 		   "  check     how much the balloon covers that the host has not got back\n"
-		   "  repair    give that back\n",
+		   "  repair    give that back\n"
+		   "  discard   give back all that the file system does not use, as `ploop compact` does\n",
 	.options = options,
 	.run = run,
 };

@@ -29,6 +29,7 @@ const struct verb *const verbs[] = {
 	/* Space: what a disk takes and gives back */
 	&verb_balloon,
 	&verb_grow,
+	&verb_compact,
 
 	/* Devices: what works on a mounted disk */
 	&verb_mount,

@@ -28,6 +28,7 @@ extern const struct verb verb_gc;
 /* Space */
 extern const struct verb verb_balloon;
 extern const struct verb verb_grow;
+extern const struct verb verb_compact;
 
 /* Devices */
 extern const struct verb verb_mount;

@@ -2,8 +2,8 @@
 /*
  * copy.c - see copy.h.
  *
- * What is read is looked through in pieces of COPY_PIECE, or of what is asked for. Zeros are not stored where zeros are already; in a place with old
- * data they are punched. So what was sparse stays so.
+ * What is read is looked through in pieces of COPY_PIECE, or of what is asked for. Zeros are not stored where zeros are already;
+ * in a place with old data they are punched. So what was sparse stays so.
  */
 #include "device/copy.h"
 

@@ -9,10 +9,12 @@
  *  4. Where its blocks are is asked, and the device gives back the clusters that they fill. Nobody reads or writes these: the
  *     file system takes them for allocated and never written, and has written nothing to them that is still on its way, since
  *     what a block held before it was freed is forgotten when its freeing is committed.
- *  5. The image is made shorter.
- * Cut off after 2, a repair does 3 to 5 again.
+ *  5. What else is free in the file system goes back, too, as far as it fills clusters.
+ *  6. The image is made shorter.
+ * Cut off after 2, a repair does 3 to 6 again.
  */
 #include <errno.h>
+#include <sys/statvfs.h>
 #include <time.h>
 
 #include "base/checked.h"
@@ -26,6 +28,8 @@
 #include "lib/compact-run.h"
 #include "lib/fiemap.h"
 #include "lib/inside.h"
+#include "lib/reclaim.h"
+#include "lib/trim.h"
 
 #define RELEASE_TIMEOUT_MS 600000u /* giving a great deal back takes a file system its time */
 #define COMPLETE_POLL_MS 20
@@ -57,7 +61,8 @@ static int work_end(struct work *work, int r, struct ploop_error *err)
 
 static int work_open(struct work *work, struct ploop_error *err)
 {
-	int r = inside_open(&work->what->which, work->what->automount, &work->inside, err);
+	int r = inside_open(&work->what->which, work->what->automount ? INSIDE_AUTOMOUNT : INSIDE_MOUNTED,
+			    &work->inside, err);
 
 	if (r == 0)
 		work->result.cluster = work->inside.entry.device.cluster;
@@ -138,7 +143,7 @@ static int ask(struct work *work, const char *verb, const struct ranges *ranges,
 	return 0;
 }
 
-/* Step 5, of the top: no other image has lost anything. */
+/* Step 6, of the top: no other image has lost anything. */
 static int shorten(struct work *work, struct ploop_error *err)
 {
 	const struct ploop_device *device = &work->inside.entry.device;
@@ -155,7 +160,20 @@ static int shorten(struct work *work, struct ploop_error *err)
 	return r;
 }
 
-/* Steps 3 to 5. */
+/* Step 5: the balloon may have taken blocks that nobody ever used, and left others free that somebody did. */
+static int trim(const struct work *work, struct ploop_error *err)
+{
+	const struct trim trim = {
+		.root = work->inside.root,
+		.size = work->inside.end - work->inside.start,
+		.min_block = work->inside.entry.device.cluster,
+	};
+	int r = trim_run(&trim, err);
+
+	return r == -EOPNOTSUPP ? 0 : r;
+}
+
+/* Steps 3 to 6. */
 static int release(struct work *work, struct ploop_error *err)
 {
 	struct ranges ranges = { 0 };
@@ -166,6 +184,8 @@ static int release(struct work *work, struct ploop_error *err)
 	if (r == 0)
 		r = ask(work, "balloon-release", &ranges, err);
 	ranges_clear(&ranges);
+	if (r == 0)
+		r = trim(work, err);
 	return r < 0 ? r : shorten(work, err);
 }
 
@@ -215,6 +235,37 @@ int ploop_balloon_size(const struct ploop_balloon *balloon, uint64_t *ret, struc
 	if (r == 0)
 		*ret = work.file.size;
 	return work_end(&work, r, err);
+}
+
+static int fill_stat(const struct work *work, struct ploop_balloon_stat *ret, struct ploop_error *err)
+{
+	const struct ploop_device *device = &work->inside.entry.device;
+	uint64_t length, used;
+	struct statvfs fs;
+
+	if (fstatvfs(work->inside.root, &fs) < 0)
+		return error_sys(err, -errno, PLOOP_EXIT_FSTAT, "%s", work->inside.path);
+	used = (uint64_t)(fs.f_blocks - fs.f_bfree) * fs.f_frsize;
+	ret->balloon = work->file.size;
+	ret->data = used > ret->balloon ? used - ret->balloon : 0;
+	ret->size = device->size;
+	return reclaim_measure((const char *const *)device->images, device->nimages, &length, &ret->images, err);
+}
+
+int ploop_balloon_stat(const struct ploop_balloon *balloon, struct ploop_balloon_stat *ret, struct ploop_error *err)
+{
+	struct work work = WORK(balloon);
+	struct ploop_balloon_stat stat;
+	int r = work_open(&work, err);
+
+	if (r == 0)
+		r = balloon_file_open(&work.inside, &work.file, err);
+	if (r == 0)
+		r = fill_stat(&work, &stat, err);
+	r = work_end(&work, r, err);
+	if (r == 0)
+		*ret = stat;
+	return r;
 }
 
 static int look(struct work *work, bool repair, struct ploop_error *err)

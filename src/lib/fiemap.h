@@ -14,4 +14,7 @@ struct ranges;
  */
 int fiemap_unwritten(int fd, struct ranges *ranges, uint64_t *ret_skipped, struct ploop_error *err);
 
+/* Adds the stretches of the file that hold blocks, written or not: all of it where nobody can tell. */
+int fiemap_allocated(int fd, struct ranges *ranges, struct ploop_error *err);
+
 #endif

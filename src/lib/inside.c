@@ -110,7 +110,7 @@ static int take_type(void *data, const char *pid, const struct mount_entry *entr
 	return 1;
 }
 
-static int open_root(struct inside *inside, bool automount, struct ploop_error *err)
+static int open_root(struct inside *inside, enum inside_how how, struct ploop_error *err)
 {
 	const struct ploop_device *device = &inside->entry.device;
 	struct found found = { 0 };
@@ -128,7 +128,9 @@ static int open_root(struct inside *inside, bool automount, struct ploop_error *
 	r = namespaces_mounts(&blockdev, take_type, &found);
 	if (r < 0)
 		return error_sys(err, r, PLOOP_EXIT_SYS, "%s: cannot find its mount points", device->device);
-	if (r == 0 && !automount && inside->connection < 0)
+	if (r == 0 && how == INSIDE_MAYBE)
+		return 0;
+	if (r == 0 && how == INSIDE_MOUNTED && inside->connection < 0)
 		return error_set(err, -ENODEV, PLOOP_EXIT_PARAM,
 				 "The file system on %s is not mounted; --automount mounts it for the time",
 				 device->device);
@@ -138,20 +140,20 @@ static int open_root(struct inside *inside, bool automount, struct ploop_error *
 	return r;
 }
 
-int inside_open(const struct ploop_which *which, bool automount, struct inside *ret, struct ploop_error *err)
+int inside_open(const struct ploop_which *which, enum inside_how how, struct inside *ret, struct ploop_error *err)
 {
 	struct inside inside;
 	struct ploop_error other;
 	int r = inside_find(which, &inside, err);
 
-	if (r == -ENODEV && automount && which->image && !which->device && !which->target)
+	if (r == -ENODEV && how == INSIDE_AUTOMOUNT && which->image && !which->device && !which->target)
 		r = start(which, &inside, err);
 	if (r == 0 && which->target)
 		r = find_target(&inside, which->target, inside.path, err);
 	else if (r == 0)
 		r = fs_find(inside.entry.device.name, inside.entry.device.node, inside.path, err);
 	if (r == 0)
-		r = open_root(&inside, automount, err);
+		r = open_root(&inside, how, err);
 	if (r < 0) {
 		(void)inside_close(&inside, &other);
 		return r;

@@ -29,11 +29,14 @@ struct inside {
  */
 int inside_find(const struct ploop_which *which, struct inside *ret, struct ploop_error *err);
 
-/*
- * The same, and the file system on it, mounted in whatever namespace. `automount`: what is not mounted is mounted for the time,
- * where nobody sees it.
- */
-int inside_open(const struct ploop_which *which, bool automount, struct inside *ret, struct ploop_error *err);
+enum inside_how {
+	INSIDE_MOUNTED,   /* the file system must be mounted, in whatever namespace */
+	INSIDE_AUTOMOUNT, /* what is not mounted is mounted for the time, where nobody sees it */
+	INSIDE_MAYBE,     /* one that is not mounted is left alone: root is -EBADF then */
+};
+
+/* The same, and the file system on it. */
+int inside_open(const struct ploop_which *which, enum inside_how how, struct inside *ret, struct ploop_error *err);
 
 /* What is being done to the device. */
 int maintenance_ask(const struct inside *inside, enum ploop_maintenance *ret, struct ploop_error *err);

@@ -142,3 +142,15 @@ def chain(folder, *options, form="parallels"):
 
 def raw_chain(folder):
     chain(folder, "-f", "raw", form="raw")
+
+
+def holes(folder):
+    """A top with entries taken out of its index, so that every second cluster of its file is free."""
+    folder.mkdir()
+    ploop("init", "-s", "1m", "-b", "128", "-t", "none", str(folder / "root.hds"))
+    for number in range(16):
+        write(folder / "root.hds", number + 1, number * CLUSTER)
+    with open(folder / "root.hds", "r+b") as file:
+        for number in range(0, 16, 2):
+            file.seek(64 + 4 * number)
+            file.write(bytes(4))

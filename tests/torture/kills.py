@@ -187,6 +187,34 @@ def offline(torture, case):
     return ", ".join(f"{n} {state}" for state, n in counts.items() if n)
 
 
+def shrinking(torture, case):
+    """The content is the same all the time, and the verb once more makes the image as short as it gets."""
+    origin = torture.prepare(case)
+    want = read_disk(origin)
+    ended = torture.copy(origin, "new")
+    result = torture.kill(0, case.words(ended))
+    assert result.returncode == 0, f"{case.name}: exit status {result.returncode}: {result.stderr}"
+    total, short = reached(result.stderr), (ended / want[TOP].file).stat().st_size
+    assert short < (origin / want[TOP].file).stat().st_size, f"{case.name}: it is as long as before"
+    shutil.rmtree(ended)
+    kills = 0
+    for n in torture.points(total):
+        folder = torture.copy(origin, f"{case.name}-{n}")
+        result = torture.kill(n, case.words(folder))
+        where = f"{case.name}, {result.stderr.strip()}"
+        assert read_disk(folder) == want, f"{where}: the disk has changed"
+        again = ploop("-v-1", *case.words(folder), check=False)
+        assert again.returncode == 0, f"{where}: once more gives {again.returncode}: {again.stderr}"
+        assert read_disk(folder) == want, f"{where}: the disk has changed, once more"
+        assert (folder / want[TOP].file).stat().st_size == short, f"{where}: not as short as in peace"
+        sound(folder, where)
+        shutil.rmtree(folder)
+        if result.returncode != KILLED:
+            break
+        kills += 1
+    return f"{kills} kills"
+
+
 def recovery(torture, case):
     """Also who settles is killed, at every call, after every kill that left a journal."""
     life = Offline(torture, case)

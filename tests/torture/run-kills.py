@@ -20,7 +20,7 @@ import time
 import disks
 import kills
 from disks import A, B, C, NEW, TOP, file_of, leaf_of, ploop, run
-from kills import Case, client, daemon, frozen, offline, recovery, stopped
+from kills import Case, client, daemon, frozen, offline, recovery, shrinking, stopped
 
 # ---- Command lines that are not just words before the folder ----
 
@@ -60,6 +60,7 @@ CASES = [
     Case("convert-to-raw", offline, ("convert", "-f", "raw")),
     Case("convert-from-raw", offline, ("convert", "-f", "expanded"), prepare=disks.raw_chain, engine=True),
     Case("recover-convert", recovery, ("convert", "-v", "1")),
+    Case("compact", shrinking, ("compact",), prepare=disks.holes, engine=True),
     Case("recover-snapshot", recovery, SNAPSHOT),
     Case("recover-switch", recovery, ("snapshot-switch", "-u", B)),
     Case("recover-delete", recovery, delete_leaf),
@@ -79,7 +80,7 @@ CASES = [
 
 
 def needs_devices(case):
-    return case.how not in (offline, recovery)
+    return case.how not in (offline, recovery, shrinking)
 
 
 def can_have_devices():

@@ -83,13 +83,28 @@ static void test_align(void **state)
 	ranges_clear(&ranges);
 }
 
+static void test_common(void **state)
+{
+	static const struct range one[] = { { 0, 10 }, { 20, 10 }, { 40, 10 }, { 60, 100 } };
+	static const struct range other[] = { { 5, 20 }, { 45, 1 }, { 47, 1 }, { 70, 10 }, { 150, 50 } };
+	struct ranges a = { 0 }, b = { 0 }, none = { 0 };
+
+	(void)state;
+	fill(&a, one, 4);
+	fill(&b, other, 5);
+	assert_true(ranges_common(&a, &b) == 5 + 5 + 1 + 1 + 10 + 10);
+	assert_true(ranges_common(&b, &a) == ranges_common(&a, &b));
+	assert_true(ranges_common(&a, &a) == ranges_sum(&a));
+	assert_true(ranges_common(&a, &none) == 0);
+	ranges_clear(&a);
+	ranges_clear(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_add),
-		cmocka_unit_test(test_many),
-		cmocka_unit_test(test_sort),
-		cmocka_unit_test(test_align),
+		cmocka_unit_test(test_add),   cmocka_unit_test(test_many),   cmocka_unit_test(test_sort),
+		cmocka_unit_test(test_align), cmocka_unit_test(test_common),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
