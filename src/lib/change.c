@@ -184,7 +184,9 @@ int change_check_format(const struct change *change, struct ploop_error *err)
 	if (guid_is_top(&d->top))
 		return 0;
 	return error_set(err, -EINVAL, PLOOP_EXIT_PARAM,
-			 "Snapshot is in old format: the top of %s is %s and not " GUID_TOP, d->path, d->top.text);
+			 "Snapshot is in old format: the top of %s is %s and not " GUID_TOP
+			 "; `ploop repair-descriptor` gives it that name",
+			 d->path, d->top.text);
 }
 
 const struct ploop_device *change_user(const struct change *change, const struct snapshot *snapshot, size_t *from)

@@ -34,9 +34,9 @@
 
 /* One image that is written anew. */
 struct item {
-	struct guid guid;
-	char *old, *new; /* names in the folder */
-	char *path;      /* of the old one */
+	uint32_t snapshot; /* its number in the descriptor; GUIDs change when one of the old format is stored */
+	char *old, *new;   /* names in the folder */
+	char *path;        /* of the old one */
 	struct stack *stack;
 	struct image_params to;
 	bool keep_zeros; /* something lies below */
@@ -137,7 +137,7 @@ static int open_item(struct convert *convert, const struct snapshot *s, struct i
 	const char *path;
 	struct stack_request request = { .noperands = 1, .operands = &path, .read_only = true };
 
-	item->guid = s->guid;
+	item->snapshot = (uint32_t)(s - d->snapshots);
 	item->keep_zeros = !tree_is_base(s);
 	item->old = strdup(s->file ? s->file : "");
 	item->new = change_new_name(&convert->change);
@@ -286,7 +286,7 @@ static int name_files(struct convert *convert, bool new, struct ploop_error *err
 	for (unsigned i = 0; i < convert->nitems && !r; i++) {
 		const struct item *item = &convert->items[i];
 
-		r = descriptor_set_file(d, &item->guid, new ? item->new : item->old);
+		r = descriptor_set_file(d, &d->snapshots[item->snapshot].guid, new ? item->new : item->old);
 	}
 	if (!r && d->mode != convert->mode)
 		r = descriptor_set_mode(d, convert->mode);

@@ -98,8 +98,6 @@ int resize_begin(struct resize *resize, const char *disk, struct ploop_error *er
 	while (r == 0 && again) {
 		r = change_begin(&resize->change, disk, err);
 		if (r == 0)
-			r = change_check_format(&resize->change, err);
-		if (r == 0)
 			r = finish_interrupted(&resize->change, &again, err);
 	}
 	if (r == 0)

@@ -42,7 +42,7 @@ static bool find_idle(const char *disk, unsigned skip, struct guid *ret)
 {
 	_change_end_ struct change change = { .lock = -EBADF };
 
-	if (change_begin(&change, disk, NULL) < 0)
+	if (change_begin(&change, disk, NULL) < 0 || change_check_format(&change, NULL) < 0)
 		return false;
 	for (uint32_t i = 0; i < change.descriptor->nsnapshots; i++) {
 		const struct snapshot *s = &change.descriptor->snapshots[i];

@@ -455,8 +455,11 @@ temporary() {
 		run ploop $verb d
 		status_is 38
 		output_has "Snapshot is in old format"
+		output_has "ploop repair-descriptor"
 	done
 	[ "$(sha256sum <d/DiskDescriptor.xml)" = "$before" ]
+	ploop repair-descriptor d
+	ploop snapshot -u "$A" d
 }
 
 @test "mount settles what was interrupted, unless it is to write nothing" {
