@@ -657,6 +657,7 @@ enum ploop_leftover_kind {
 	PLOOP_LEFTOVER_LOCK,    /* a lock file that nobody holds; harmless */
 	PLOOP_LEFTOVER_DEVICE,  /* a device whose ploopd is dead */
 	PLOOP_LEFTOVER_NODE,    /* a name in /dev that leads nowhere */
+	PLOOP_LEFTOVER_MOUNT,   /* a folder where a dead device is mounted; goes with the device */
 };
 
 struct ploop_leftover {

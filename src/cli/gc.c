@@ -92,7 +92,7 @@ static int run(struct call *call)
 
 static const struct verb_option options[] = {
 	{ OPTION_REMOVE, "remove", NULL, "remove what is listed" },
-	{ OPTION_DEVICES, "devices", NULL, "dead devices, and names in /dev that lead nowhere" },
+	{ OPTION_DEVICES, "devices", NULL, "dead devices, what is mounted of them, and names in /dev that lead nowhere" },
 	VERB_OPTION_JSON,
 	{ 0 },
 };

@@ -13,6 +13,23 @@
 #include "control/rundir.h"
 #include "lib/gc.h"
 
+/* The device and what is mounted of it, where every access fails by now: these go together. */
+static int dead_device(struct leftovers *list, const struct ploop_device *device, bool remove)
+{
+	size_t first = list->n;
+	bool good = leftovers_add(list, PLOOP_LEFTOVER_DEVICE, device->device);
+
+	for (size_t i = 0; i < device->nmounts && good; i++)
+		good = leftovers_add(list, PLOOP_LEFTOVER_MOUNT, device->mounts[i]);
+	if (!good)
+		return -ENOMEM;
+	if (!remove || ploop_clear(device->device, &list->items[first].error) < 0)
+		return 0;
+	for (size_t i = first; i < list->n; i++)
+		list->items[i].removed = true;
+	return 0;
+}
+
 static int dead_devices(struct leftovers *list, bool remove, struct ploop_error *err)
 {
 	struct ploop_device *devices;
@@ -21,19 +38,11 @@ static int dead_devices(struct leftovers *list, bool remove, struct ploop_error 
 
 	if (r < 0)
 		return r;
-	for (size_t i = 0; i < n && r == 0; i++) {
-		struct ploop_leftover *item;
-
-		if (devices[i].alive)
-			continue;
-		item = leftovers_add(list, PLOOP_LEFTOVER_DEVICE, devices[i].device);
-		if (!item)
-			r = error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "gc");
-		else if (remove)
-			item->removed = ploop_clear(devices[i].device, &item->error) == 0;
-	}
+	for (size_t i = 0; i < n && r == 0; i++)
+		if (!devices[i].alive)
+			r = dead_device(list, &devices[i], remove);
 	ploop_list_free(devices, n);
-	return r;
+	return r < 0 ? error_sys(err, r, PLOOP_EXIT_MALLOC, "gc") : 0;
 }
 
 /* A symlink called as ours are, for which there is no run directory. */

@@ -34,6 +34,7 @@
 static const char *const kind_names[] = {
 	[PLOOP_LEFTOVER_DELTA] = "delta", [PLOOP_LEFTOVER_TMP] = "tmp",       [PLOOP_LEFTOVER_JOURNAL] = "journal",
 	[PLOOP_LEFTOVER_LOCK] = "lock",   [PLOOP_LEFTOVER_DEVICE] = "device", [PLOOP_LEFTOVER_NODE] = "node",
+	[PLOOP_LEFTOVER_MOUNT] = "mount",
 };
 
 const char *ploop_leftover_name(enum ploop_leftover_kind kind)

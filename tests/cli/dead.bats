@@ -27,6 +27,21 @@ kill_daemon() {
 	is_detached "$node"
 }
 
+@test "a killed daemon: gc --devices names the device and where it is mounted, and removes both" {
+	new_disk a.hds
+	ploop mount -m mnt a.hds
+	kill_daemon ploop0
+	run ploop gc --devices
+	status_is 0
+	output_has "device   $PWD/dev/ploop0"
+	output_has "mount    $PWD/mnt"
+	[ "$(ploop gc --devices --json | jq -c '[.leftovers[] | .kind, .removed]')" = '["device",false,"mount",false]' ]
+	run ploop gc --devices --remove
+	status_is 0
+	output_has "mount    $PWD/mnt  removed"
+	nothing_left
+}
+
 @test "a killed daemon: umount of its disk, its device, or all" {
 	new_disk a.hds
 	for how in a.hds "-d ploop0" --all; do
