@@ -126,12 +126,42 @@ static bool in_use(const struct change *change, const struct snapshot *snapshot)
 	return check_free(change, snapshot, NULL) < 0;
 }
 
-/* The one in use, as only its device can merge it; else the largest, as what it holds is not copied. */
+/*
+ * Where the base goes the others are made on the heir, and nothing is made on what is larger than it is. `least` is the size of the
+ * smallest disk among the children; 0: any will do.
+ */
+static int find_least(const struct change *change, const struct snapshot *snapshot, uint64_t *ret,
+		      struct ploop_error *err)
+{
+	const struct snapshot *child;
+	struct geometry geometry;
+	int r = 0;
+
+	*ret = UINT64_MAX;
+	tree_for_each_child (child, change->descriptor, snapshot) {
+		r = change_look(change, child, &geometry, NULL, err);
+		if (r < 0)
+			return r;
+		if (geometry.size < *ret)
+			*ret = geometry.size;
+	}
+	return 0;
+}
+
+static bool fits(const struct change *change, const struct snapshot *child, uint64_t least)
+{
+	struct geometry geometry;
+
+	return !least || (change_look(change, child, &geometry, NULL, NULL) == 0 && geometry.size <= least);
+}
+
+/* The one in use, as only its device can merge it; else the largest file, as what it holds is not copied. */
 const struct snapshot *branch_heir(const struct change *change, const struct snapshot *snapshot,
 				   struct ploop_error *err)
 {
 	const struct snapshot *child, *heir = NULL, *top = descriptor_top(change->descriptor);
 	bool base = tree_is_base(snapshot);
+	uint64_t least = 0;
 	unsigned used = 0;
 
 	if (snapshot->children == 1)
@@ -140,6 +170,8 @@ const struct snapshot *branch_heir(const struct change *change, const struct sna
 		error_set(err, -EINVAL, PLOOP_EXIT_PARAM, "the base is raw, and there is only one");
 		return NULL;
 	}
+	if (base && find_least(change, snapshot, &least, err) < 0)
+		return NULL;
 	tree_for_each_child (child, change->descriptor, snapshot) {
 		bool busy = in_use(change, child);
 
@@ -148,7 +180,7 @@ const struct snapshot *branch_heir(const struct change *change, const struct sna
 			error_set(err, -EBUSY, PLOOP_EXIT_BUSY, "the disk is in use, and is made on it");
 			return NULL;
 		}
-		if (base && child == top)
+		if ((base && child == top) || !fits(change, child, least))
 			continue;
 		if (!heir || busy || (!in_use(change, heir) && allocated(change, child) > allocated(change, heir)))
 			heir = child;
@@ -157,6 +189,9 @@ const struct snapshot *branch_heir(const struct change *change, const struct sna
 		error_set(err, -EBUSY, PLOOP_EXIT_BUSY, "several of them are in use");
 		return NULL;
 	}
+	if (!heir)
+		error_set(err, -EINVAL, PLOOP_EXIT_PARAM,
+			  "the disk is smaller now than those made on it, which cannot become its base");
 	return heir;
 }
 

@@ -86,21 +86,53 @@ static bool level_of(const struct ploop_device *device, const char *path, uint32
 	return false;
 }
 
+/* Nobody but `device` may have them open: they are written to, or go. */
+static int check_others(const struct change *change, const struct snapshot *const *chain, unsigned n,
+			const struct ploop_device *device, struct ploop_error *err)
+{
+	for (unsigned i = 0; i < n; i++) {
+		const struct ploop_device *other;
+		size_t from = 0;
+
+		while ((other = change_user(change, chain[i], &from)))
+			if (other != device)
+				return error_set(err, -EBUSY, PLOOP_EXIT_BUSY, "Snapshot %s is busy by device(s): %s",
+						 chain[i]->guid.text, other->device);
+	}
+	return 0;
+}
+
+/* The device that merges them: it has the uppermost, and writes to the disk if one does. */
+static const struct ploop_device *find_merger(const struct change *change, const struct snapshot *high)
+{
+	const struct ploop_device *device, *merger = NULL;
+	size_t from = 0;
+
+	while ((device = change_user(change, high, &from)))
+		if (!merger || device == change->writer)
+			merger = device;
+	return merger;
+}
+
 /* The device that has the uppermost, if there is one. */
 static int find_device(struct piece *piece, const struct change *change, const struct snapshot **chain,
 		       struct ploop_error *err)
 {
-	size_t from = 0;
-	const struct ploop_device *device = change_user(change, chain[piece->n - 1], &from);
+	const struct ploop_device *device = find_merger(change, chain[piece->n - 1]);
+	int r = 0;
 
 	for (unsigned i = 0; i + 1 < piece->n && !device; i++) {
-		from = 0;
+		size_t from = 0;
+
 		if (change_user(change, chain[i], &from))
 			return error_set(err, -EBUSY, PLOOP_EXIT_PARAM,
 					 "Can't do mixed merge (some deltas are online, some are offline)");
 	}
 	if (!device)
 		return 0;
+	r = check_others(change, chain, piece->n, device, err);
+	if (r < 0)
+		return r;
 	if (!level_of(device, piece->paths[0], &piece->low) ||
 	    !level_of(device, piece->paths[piece->n - 1], &piece->high) || piece->high - piece->low != piece->n - 1)
 		return error_set(err, -EUCLEAN, PLOOP_EXIT_DISKDESCR,
