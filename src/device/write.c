@@ -338,6 +338,22 @@ static bool change_clone_refused(const struct device_change *change, int result)
 	return result == -EOPNOTSUPP || result == -EXDEV || result == -EINVAL;
 }
 
+/* The file system turns out not to clone at all: now that this is known, there may be better than to copy all. */
+static bool change_starts_over(struct device_request *request, int result)
+{
+	struct device_change *change = &request->change;
+
+	if ((result != -EOPNOTSUPP && result != -EXDEV) || request->cursor != change->end)
+		return false;
+	change->writer->delta->file->can_clone = false;
+	request->cursor = change->start;
+	change_give_up(request);
+	change->busy = false;
+	lock_release(request->device, &change->lock);
+	request_progress(request, 0);
+	return true;
+}
+
 static void change_done(struct io_op *op, int result)
 {
 	struct device_request *request = container_of(op, struct device_request, change.op);
@@ -348,6 +364,8 @@ static void change_done(struct io_op *op, int result)
 		return;
 	if (op->kind != IO_READ)
 		device_written(dev);
+	if (change->step == CHANGE_CLONE && change_starts_over(request, result))
+		return;
 	if (change->step == CHANGE_CLONE && change_clone_refused(change, result)) {
 		change->step = CHANGE_READ;
 		change_run(request);

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# Small writes over a snapshot do not copy clusters before they are done: what crashes, other software and counters see of it.
+load common
+load devices
+
+# small_writes DEVICE PID: 4 KiB into each of 24 clusters, made durable; then the process gets SIGKILL. PID 0: nobody does.
+small_writes() {
+	python3 - "$@" <<'PYTHON'
+import os, signal, sys
+device = os.open(sys.argv[1], os.O_RDWR)
+for i in range(24):
+    os.pwrite(device, bytes([i + 1]) * 4096, (i << 20) + 8192 * i)
+os.fsync(device)
+if int(sys.argv[2]):
+    os.kill(int(sys.argv[2]), signal.SIGKILL)
+PYTHON
+}
+
+# What small_writes leaves, on a disk of pattern.
+check_writes() {
+	python3 - "$1" <<'PYTHON'
+import os, sys
+device = os.open(sys.argv[1], os.O_RDONLY)
+for i in range(24):
+    data = os.pread(device, 1 << 20, i << 20)
+    want = bytearray(b"\xa5" * (1 << 20))
+    want[8192 * i:8192 * i + 4096] = bytes([i + 1]) * 4096
+    assert data == want, f"cluster {i}"
+PYTHON
+}
+
+counter() {
+	ploop stat -d dev/ploop0 | awk -v name="$1" '$1 ~ name { print $NF }'
+}
+
+new_snapshot() {
+	[ "$(stat -f -c %T .)" = ext2/ext3 ] || skip "the file system may clone, which is another way"
+	ploop init -s 64m -t none d/root.hds
+	ploop bench -w -c 64 -s 1M d
+	ploop snapshot d
+	ploop mount d
+}
+
+@test "small writes over a snapshot are not copies; umount leaves an ordinary image" {
+	mkdir -p d
+	new_snapshot
+	small_writes dev/ploop0 0
+	[ "$(counter bio_partial)" -ge 20 ]
+	check_writes dev/ploop0
+	ploop umount d
+	for file in d/root.hds*; do qemu-img check -q -f parallels "$file"; done
+	ploop mount d
+	check_writes dev/ploop0
+	ploop umount d
+}
+
+@test "kill -9 between flush and fill: what was flushed is there, other software refuses the image" {
+	mkdir -p d
+	new_snapshot
+	small_writes dev/ploop0 "$(daemon_pid ploop0)"
+	ploop umount -d dev/ploop0
+	top=$(ls -t d/root.hds* | head -n 1)
+	run qemu-img check -f parallels "$top"
+	[ "$status" -ne 0 ]
+	run ploop check --repair=all "$top"
+	output_has "not whole"
+	ploop mount -r d
+	check_writes dev/ploop0
+	ploop umount d
+	ploop mount d
+	check_writes dev/ploop0
+	ploop umount d
+	for file in d/root.hds*; do qemu-img check -q -f parallels "$file"; done
+	ploop mount d
+	check_writes dev/ploop0
+	ploop umount d
+}
