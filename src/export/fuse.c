@@ -2,8 +2,8 @@
 /*
  * fuse.c - the front end for every stock kernel: a FUSE file with a loop device on top.
  *
- * What blocks (opening the file, attaching, detaching: each waits for answers of our own server) is a job of one thread; its
- * end comes back to the loop.
+ * What blocks (opening the file, attaching, detaching: each waits for answers of our own server) is a job of one thread, done
+ * apart (apart.h); its end comes back to the loop.
  *
  *	start: channel, server, file system -> job: open, attach -> started()
  *	stop:  job: detach, let go of the file system -> server closed -> stopped()
@@ -19,6 +19,7 @@
 #include "base/cleanup.h"
 #include "base/error.h"
 #include "device/device.h"
+#include "export/apart.h"
 #include "export/fuse-mount.h"
 #include "export/fuse-server.h"
 #include "export/loopdev.h"
@@ -113,9 +114,9 @@ static int fuse_open(struct fuse_export *self)
 	return fd;
 }
 
-static void fuse_attach(struct io_pool_job *job)
+static void attach(void *data)
 {
-	struct fuse_export *self = fuse_job(job);
+	struct fuse_export *self = data;
 	_close_ int file = fuse_open(self);
 	struct loopdev_params params = {
 		.file = file,
@@ -129,6 +130,15 @@ static void fuse_attach(struct io_pool_job *job)
 					 self->config.name);
 	else
 		self->result = loopdev_attach(&params, self->node, self->err);
+}
+
+static void fuse_attach(struct io_pool_job *job)
+{
+	struct fuse_export *self = fuse_job(job);
+	int r = apart_run(attach, self, self->mount);
+
+	if (r < 0)
+		self->result = error_sys(self->err, r, PLOOP_EXIT_MALLOC, "%s: cannot start a thread", self->config.name);
 }
 
 static void fuse_attached(struct io_pool_job *job)
@@ -208,11 +218,20 @@ static const char *fuse_node(const struct export *export)
 
 /* Stopping */
 
+static void detach(void *data)
+{
+	struct fuse_export *self = data;
+
+	self->result = loopdev_detach(self->node, &self->identity, self->force);
+}
+
 static void fuse_detach(struct io_pool_job *job)
 {
 	struct fuse_export *self = fuse_job(job);
+	int r = apart_run(detach, self, self->mount);
 
-	self->result = loopdev_detach(self->node, &self->identity, self->force);
+	if (r < 0)
+		self->result = r;
 	if (self->result)
 		return;
 	close(self->mount);
@@ -244,12 +263,21 @@ static void fuse_stop(struct export *export, bool force, void (*stopped)(void *d
 
 /* Growing. The kernel reads the file's new size when it is asked for it, and the loop device then takes that. */
 
-static void fuse_resize(struct io_pool_job *job)
+static void resize(void *data)
 {
-	struct fuse_export *self = fuse_job(job);
+	struct fuse_export *self = data;
 	struct stat st;
 
 	self->result = fstatat(self->mount, self->config.name, &st, 0) ? -errno : loopdev_resize(self->node);
+}
+
+static void fuse_resize(struct io_pool_job *job)
+{
+	struct fuse_export *self = fuse_job(job);
+	int r = apart_run(resize, self, self->mount);
+
+	if (r < 0)
+		self->result = r;
 }
 
 static void fuse_resize_done(struct io_pool_job *job)
