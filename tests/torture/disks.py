@@ -13,7 +13,7 @@ NONE = "{00000000-0000-0000-0000-000000000000}"
 A, B, C, NEW, NOBODY = ("{11111111-aaaa-4bbb-8ccc-00000000000%d}" % n for n in range(1, 6))
 KNOWN = {TOP, A, B, C, NEW}
 
-Snapshot = collections.namedtuple("Snapshot", "content temporary parent file form")
+Snapshot = collections.namedtuple("Snapshot", "content size temporary parent file form")
 
 PLOOP = "ploop"
 
@@ -59,7 +59,7 @@ def clusters(path, cluster):
 
 
 def read_disk(folder):
-    """{GUID: Snapshot} of all snapshots, the top among them."""
+    """{GUID: Snapshot} of all snapshots, the top among them. Clusters of zeros at the end are left out of the content."""
     root = ElementTree.parse(folder / "DiskDescriptor.xml").getroot()
     size = int(root.findtext("Disk_Parameters/Disk_size")) * 512
     cluster = int(root.findtext("StorageData/Storage/Blocksize")) * 512
@@ -75,9 +75,10 @@ def read_disk(folder):
         while at != NONE:
             content = images[at] | content
             at = parents[at]
-        data = b"".join(content.get(v, bytes(cluster)) for v in range(-(-size // cluster)))[:size]
+        end = max((v + 1 for v, data in content.items() if v * cluster < size and any(data)), default=1)
+        data = b"".join(content.get(v, bytes(cluster)) for v in range(end))[:size]
         form = (header(folder / files[guid]) or (0,))[0]  # the version; 0: raw
-        disk[guid] = Snapshot(data, shots[guid].find("Temporary") is not None, parents[guid], files[guid], form)
+        disk[guid] = Snapshot(data, size, shots[guid].find("Temporary") is not None, parents[guid], files[guid], form)
     return disk
 
 
@@ -154,3 +155,24 @@ def holes(folder):
         for number in range(0, 16, 2):
             file.seek(64 + 4 * number)
             file.write(bytes(4))
+
+
+def small_clusters(folder):
+    """The smallest, so that a little more size makes the index longer, and what follows it moves."""
+    chain(folder, "-b", "64")
+
+
+def files(folder):
+    """A mounted file system with files in it, of which most are gone again. The mount point is called mnt."""
+    mount = folder.parent / "mnt"
+    folder.mkdir()
+    mount.mkdir(exist_ok=True)
+    ploop("init", "-s", "64m", "-b", "128", str(folder / "root.hds"))
+    ploop("mount", "-m", str(mount), str(folder))
+    for number in range(24):
+        (mount / f"file{number}").write_bytes(bytes([number + 1]) * (1 << 20))
+    run("sync", "-f", str(mount))
+    for number in range(24):
+        if number % 5:
+            (mount / f"file{number}").unlink()
+    ploop("umount", str(folder))

@@ -86,8 +86,8 @@ def reached(result):
 
 def view(disk, without=()):
     """Without the names that are made up anew each time."""
-    known = {g: (s.content, s.temporary, s.form) for g, s in disk.items() if g in KNOWN and g not in without}
-    return known, sorted((s.content, s.temporary, s.form) for g, s in disk.items() if g not in KNOWN)
+    known = {g: (s.content, s.size, s.temporary, s.form) for g, s in disk.items() if g in KNOWN and g not in without}
+    return known, sorted((s.content, s.size, s.temporary, s.form) for g, s in disk.items() if g not in KNOWN)
 
 
 def same(disk, want, spent=()):
@@ -304,22 +304,26 @@ class Online(Offline):
         self.device = device_of(self.torture, folder)
         return folder
 
+    def is_new(self, disk):
+        """By the names of its snapshots, and by its size."""
+        found, old, new = (({g for g in d if g in KNOWN}, d[TOP].size) for d in (disk, self.old, self.new))
+        return found == new != old
+
     def check(self, folder, texts, where):
         """The old disk with the texts, or the new one. Returns which."""
         disk = read_disk(folder)
-        assert disk[TOP].content == with_texts(self.old[TOP].content, *texts), f"{where}: lost what was flushed"
+        is_new = self.is_new(disk)
+        want = self.new if is_new else self.old
+        assert disk[TOP].content == with_texts(want[TOP].content, *texts), f"{where}: lost what was flushed"
         if NEW in disk:  # a new snapshot has what was there before, and perhaps what was written meanwhile
             at = [text if with_texts(disk[NEW].content, *texts[:n], text) == disk[NEW].content else None
                   for n, text in enumerate(texts)]
             assert at[0] and disk[NEW].content == with_texts(self.old[TOP].content, *at), f"{where}: not what was there"
         # What others do to the disk adds snapshots with names of their own.
         changed = {g: s for g, s in disk.items() if g in KNOWN and g not in (TOP, NEW)}
-        names = {g for g in self.new if g in KNOWN}
-        is_new = {g for g in disk if g in KNOWN} == names and names != {g for g in self.old if g in KNOWN}
         for guid, snapshot in changed.items():
             if not snapshot.temporary or guid not in self.case.spent:
-                want = (self.new if is_new else self.old)[guid]
-                assert snapshot.content == want.content, f"{where}: {guid} has changed"
+                assert snapshot.content == want[guid].content, f"{where}: {guid} has changed"
         return is_new
 
 

@@ -19,6 +19,8 @@ import time
 
 import disks
 import kills
+from balloons import balloon, balloon_daemon
+from copies import copying, copying_daemon, resumed
 from disks import A, B, C, NEW, TOP, file_of, leaf_of, ploop, run
 from kills import Case, client, daemon, frozen, offline, recovery, shrinking, stopped
 
@@ -39,6 +41,9 @@ MERGE_TOP = ("snapshot-merge", "-u", TOP)
 MERGE_LOWER = ("snapshot-merge", "-u", B)
 MERGE_RANGE = ("snapshot-merge", "-u", C, "-U", A)
 MERGE_ALL = ("snapshot-merge", "-A")
+GROW = ("grow", "-s", "600m")
+RESIZE = ("resize", "-s", "300m")
+GROWS = {"prepare": disks.small_clusters, "engine": True}
 ON_CHAIN = {"prepare": disks.chain, "engine": True, "again": None}
 
 CASES = [
@@ -59,6 +64,8 @@ CASES = [
     Case("convert-version", offline, ("convert", "-v", "1")),
     Case("convert-to-raw", offline, ("convert", "-f", "raw")),
     Case("convert-from-raw", offline, ("convert", "-f", "expanded"), prepare=disks.raw_chain, engine=True),
+    Case("grow", offline, GROW, **GROWS),
+    Case("resize", offline, RESIZE, **GROWS),
     Case("recover-convert", recovery, ("convert", "-v", "1")),
     Case("compact", shrinking, ("compact",), prepare=disks.holes, engine=True),
     Case("recover-snapshot", recovery, SNAPSHOT),
@@ -69,11 +76,21 @@ CASES = [
     Case("online-merge-top", client, MERGE_TOP, spent=(C,), prepare=disks.chain, again=None),
     Case("online-merge-lower", client, MERGE_LOWER, spent=(A,), prepare=disks.chain, again=None),
     Case("online-merge-all", client, MERGE_ALL, spent=(A, B, C), prepare=disks.chain, again=None),
+    Case("online-grow", client, GROW, **GROWS),
+    Case("online-resize", client, RESIZE, **GROWS),
     Case("ploopd-snapshot", daemon, SNAPSHOT, again=38, engine=True),
     Case("ploopd-merge-top", daemon, MERGE_TOP, spent=(C,), **ON_CHAIN),
     Case("ploopd-merge-lower", daemon, MERGE_LOWER, spent=(A,), **ON_CHAIN),
     Case("ploopd-merge-range", daemon, MERGE_RANGE, spent=(A, B), **ON_CHAIN),
     Case("ploopd-merge-all", daemon, MERGE_ALL, spent=(A, B, C), **ON_CHAIN),
+    Case("ploopd-grow", daemon, GROW, **GROWS),
+    Case("ploopd-resize", daemon, RESIZE, **GROWS),
+    Case("balloon", balloon, ("balloon", "change", "-s", "40m"), prepare=disks.files),
+    Case("ploopd-balloon", balloon_daemon, ("balloon", "change", "-s", "40m"), prepare=disks.files, engine=True),
+    Case("copy", copying, ("--flat",), prepare=disks.chain, engine=True),
+    Case("copy-all", copying, ("--all",), prepare=disks.chain),
+    Case("ploopd-copy", copying_daemon, ("--flat",), prepare=disks.chain, engine=True),
+    Case("copy-resume", resumed, ()),
     Case("online-frozen", frozen, ("snapshot",)),
     Case("online-stopped", stopped, ("snapshot",)),
 ]
