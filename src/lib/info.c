@@ -291,10 +291,13 @@ static int fs_of_device(const struct ploop_files *files, const struct ploop_devi
 	_close_ int partition = open(ret->partition, O_RDONLY | O_CLOEXEC);
 	struct nodes nodes = { .disk = disk, .partition = partition, .start = UINT64_MAX };
 	const struct superblock_source source = { .read = read_node, .data = &nodes, .size = device->size };
-	int r = disk < 0 ? -errno : superblock_find(&source, &nodes.start);
+	uint64_t start;
+	int r = disk < 0 ? -errno : superblock_find(&source, &start);
 
-	if (!r)
+	if (!r) {
+		nodes.start = start;
 		r = superblock_read(&source, fs);
+	}
 	if (!r)
 		space_of_device(files, &source, ret);
 	return r;

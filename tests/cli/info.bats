@@ -244,3 +244,23 @@ numbers() {
 	output_has "reclaimable"
 	[ "$(grep -c root.hds <<<"$output")" = 3 ]
 }
+
+@test "reclaimable: what lies between the files of a mounted disk, and nothing of the files" {
+	require jq
+	require_root
+	[ -c /dev/fuse ] && [ -c /dev/loop-control ] || skip "no devices"
+	export PLOOP_RUN_DIR=$PWD/run PLOOP_DEV_DIR=$PWD/dev
+	mkdir run dev
+	ploop -v-1 init -s 256m disk/root.hds
+	ploop -v-1 mount -m mnt disk
+	for i in {10..89}; do
+		head -c 760K /dev/urandom >"mnt/$i"
+		sync -f mnt
+	done
+	rm mnt/*[02468]
+	sync -f mnt
+	ploop -v-1 compact disk
+	[ "$(ploop info --json disk | jq .reclaimable)" -lt $((3 << 20)) ]
+	ploop -v-1 umount -m mnt
+	[ "$(ploop info --json disk | jq .reclaimable)" -lt $((3 << 20)) ]
+}
