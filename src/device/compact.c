@@ -156,6 +156,13 @@ static void compact_plan(struct device_compact *compact)
 	uint64_t aim = compact_aim(compact), end = alloc_end(alloc);
 
 	if (aim >= end || compact->plans++ == PLANS) {
+		/* Nothing was moved, perhaps: the free end is there all the same. */
+		int r = writer_cut_tail(compact->writer);
+
+		if (r) {
+			compact_over(compact, r);
+			return;
+		}
 		compact->punch = alloc->first;
 		compact_later(compact, COMPACT_PUNCH);
 		return;

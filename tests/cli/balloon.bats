@@ -234,3 +234,17 @@ precious" ]
 	status_is 38
 	output_has "Ballooning for raw format is not supported"
 }
+
+@test "what lay at the end of the image alone is cut off, though nothing moves" {
+	disk 512m
+	for _ in 1 2 3; do
+		dd if=/dev/urandom of=mnt/gone bs=1M count=250 status=none
+		sync -f mnt
+		rm mnt/gone
+		sync -f mnt
+		ploop -v-1 balloon change -s 400m d
+		[ "$(length)" -le 100 ]
+		ploop -v-1 balloon change -s 0 d
+	done
+	sound
+}
