@@ -8,6 +8,8 @@ import subprocess
 import xml.etree.ElementTree as ElementTree
 
 CLUSTER = 64 << 10
+EXTENSION = struct.pack("<Q", 0xAB234CEF23DCEA87)
+PARTIAL = 0x5E1B90C7A3D2468F
 TOP = "{5fbaabe3-6958-40ff-92a7-860e329aab41}"
 NONE = "{00000000-0000-0000-0000-000000000000}"
 A, B, C, NEW, NOBODY = ("{11111111-aaaa-4bbb-8ccc-00000000000%d}" % n for n in range(1, 6))
@@ -58,6 +60,38 @@ def clusters(path, cluster):
     return {v: data[k * unit:k * unit + size].ljust(size, b"\0") for v, k in enumerate(bat) if k}
 
 
+def partial_clusters(path, cluster):
+    """{virtual cluster: [bytes of a part, or None where it is still below]}: what a crash left. ploop-format(5)."""
+    data, head = path.read_bytes(), header(path)
+    unit = head and (512 if head[0] == 1 else cluster)
+    at = next((head[4] * u for u in (unit, 512) if data[head[4] * u:][:8] == EXTENSION), 0) if head and head[4] else 0
+    end, found = at + cluster, {}
+    at += 24
+    while 24 < at < end and struct.unpack_from("<Q", data, at)[0] not in (0, PARTIAL):
+        at += 24 + (struct.unpack_from("<I", data, at + 16)[0] + 7) // 8 * 8
+    if not 24 < at < end or struct.unpack_from("<Q", data, at)[0] != PARTIAL:
+        return found
+    table, size, pages = struct.unpack_from("<QII", data, at + 24)
+    whole = struct.unpack_from(f"<{head[2]}I", data, 64)
+    for page in range(pages):
+        copies = [data[table * 512 + (2 * page + n) * 4096:][:4096] for n in (0, 1)]
+        newest = max(copies, key=lambda copy: struct.unpack_from("<Q", copy.ljust(16, b"\0"), 8))
+        for record in struct.iter_unpack("<II32s", newest[64:4064]):
+            v, entry, bits = record[0], record[1], int.from_bytes(record[2], "little")
+            if entry and not whole[v]:
+                parts = range(entry * unit, entry * unit + cluster, size)
+                found[v] = [data[p:p + size].ljust(size, b"\0") if bits >> n & 1 else None for n, p in enumerate(parts)]
+    return found
+
+
+def over(content, partial, cluster):
+    """What is below, with the parts that are there."""
+    for v, parts in partial.items():
+        below, size = content.get(v, bytes(cluster)), cluster // len(parts)
+        content[v] = b"".join(below[n * size:(n + 1) * size] if part is None else part for n, part in enumerate(parts))
+    return content
+
+
 def read_disk(folder):
     """{GUID: Snapshot} of all snapshots, the top among them. Clusters of zeros at the end are left out of the content."""
     root = ElementTree.parse(folder / "DiskDescriptor.xml").getroot()
@@ -69,12 +103,15 @@ def read_disk(folder):
     assert set(files) == set(shots), "Images and Shots differ"
     assert root.findtext("Snapshots/TopGUID") == TOP
     images = {guid: clusters(folder / name, cluster) for guid, name in files.items()}
+    partial = {guid: partial_clusters(folder / name, cluster) for guid, name in files.items()}
     disk = {}
     for guid in files:
-        content, at = {}, guid
+        content, at, line = {}, guid, []
         while at != NONE:
-            content = images[at] | content
+            line.insert(0, at)
             at = parents[at]
+        for at in line:
+            content = over(content | images[at], partial[at], cluster)
         end = max((v + 1 for v, data in content.items() if v * cluster < size and any(data)), default=1)
         data = b"".join(content.get(v, bytes(cluster)) for v in range(end))[:size]
         form = (header(folder / files[guid]) or (0,))[0]  # the version; 0: raw
