@@ -49,7 +49,8 @@ complete_words() {
 	require qemu-img
 	[ -c /dev/fuse ] || skip "no /dev/fuse"
 	qemu-img create -q -f parallels disk.hds 64m
-	export PLOOP_RUN_DIR=$PWD/run
+	export PLOOP_RUN_DIR=$PWD/run PLOOP_DEV_DIR=$PWD/dev
+	mkdir dev
 	device=$(ploop mount disk.hds | sed -n 's/^Adding delta dev=\([^ ]*\) .*/\1/p')
 	run complete_words ploop umount -d ''
 	ploop umount -d "$device"
