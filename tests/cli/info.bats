@@ -1,6 +1,8 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # info: the size of a disk, who serves it, how full it is; mounted or not.
+# Each test has names of its own.
+# shellcheck disable=SC2030,SC2031
 load common
 
 own_setup() {

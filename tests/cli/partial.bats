@@ -59,7 +59,7 @@ new_snapshot() {
 	new_snapshot
 	small_writes dev/ploop0 "$(daemon_pid ploop0)"
 	ploop umount -d dev/ploop0
-	top=$(ls -t d/root.hds* | head -n 1)
+	top=$(find d -name "root.hds.*" | head -n 1)
 	run qemu-img check -f parallels "$top"
 	[ "$status" -ne 0 ]
 	run ploop check --repair=all "$top"
