@@ -24,6 +24,7 @@ struct side {
 	struct io_file *file;
 	const struct geometry *geometry;
 	uint32_t *places;
+	const char *path; /* for messages: who wrote the file may have closed it */
 	void *buffer;
 	bool busy;
 	int result;
@@ -115,10 +116,10 @@ static int same(struct side *sides, uint64_t offset, uint64_t length)
 	return r < 0 ? r : !memcmp(sides[0].buffer, sides[1].buffer, length);
 }
 
-static int differ(const struct rewrite *rewrite, uint64_t offset, struct ploop_error *err)
+static int differ(const struct side *target, uint64_t offset, struct ploop_error *err)
 {
 	return error_set(err, -EUCLEAN, PLOOP_EXIT_WRITE, "%s is not what was written to it, at byte %llu of the disk",
-			 rewrite->file->path, (unsigned long long)offset);
+			 target->path, (unsigned long long)offset);
 }
 
 static int verify_cluster(const struct rewrite *rewrite, struct side *sides, uint32_t v, struct ploop_error *err)
@@ -129,7 +130,7 @@ static int verify_cluster(const struct rewrite *rewrite, struct side *sides, uin
 	uint32_t from = lookup(&sides[0], v), to = lookup(&sides[1], v);
 
 	if (rewrite->keep_zeros && !!from != !!to)
-		return differ(rewrite, start, err);
+		return differ(&sides[1], start, err);
 	if (!from && !to)
 		return 0;
 	/* A cluster that was left out for its zeros is read in any case. */
@@ -139,9 +140,9 @@ static int verify_cluster(const struct rewrite *rewrite, struct side *sides, uin
 		int r = same(sides, at, min_u64(PIECE, end - at));
 
 		if (r < 0)
-			return error_sys(err, r, PLOOP_EXIT_READ, "%s: reading it back", rewrite->file->path);
+			return error_sys(err, r, PLOOP_EXIT_READ, "%s: reading it back", sides[1].path);
 		if (!r)
-			return differ(rewrite, at, err);
+			return differ(&sides[1], at, err);
 	}
 	return 0;
 }
@@ -154,7 +155,7 @@ static int verify(const struct rewrite *rewrite, struct side *sides, struct ploo
 		if (v % 64 == 0 && rewrite->progress &&
 		    rewrite->progress(rewrite->progress_data, "verify", (uint64_t)v * rewrite->to.cluster,
 				      rewrite->to.size))
-			return error_set(err, -ECANCELED, PLOOP_EXIT_ABORT, "%s: cancelled", rewrite->file->path);
+			return error_set(err, -ECANCELED, PLOOP_EXIT_ABORT, "%s: cancelled", sides[1].path);
 		r = verify_cluster(rewrite, sides, v, err);
 	}
 	return r;
@@ -176,7 +177,7 @@ static int open_target(const struct rewrite *rewrite, const struct delta *target
 
 int rewrite_verify(const struct rewrite *rewrite, const struct delta *target, struct ploop_error *err)
 {
-	struct side sides[2] = { { .loop = rewrite->loop }, { .loop = rewrite->loop } };
+	struct side sides[2] = { { .loop = rewrite->loop }, { .loop = rewrite->loop, .path = target->file->path } };
 	int r = rewrite_open_source(rewrite, &sides[0].device, err);
 
 	if (!r)
@@ -184,7 +185,7 @@ int rewrite_verify(const struct rewrite *rewrite, const struct delta *target, st
 	for (unsigned i = 0; i < 2 && !r; i++) {
 		sides[i].buffer = io_buffer_new(PIECE);
 		if (!sides[i].buffer)
-			r = error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s", rewrite->file->path);
+			r = error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s", sides[1].path);
 	}
 	if (!r)
 		r = verify(rewrite, sides, err);

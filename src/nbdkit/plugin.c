@@ -345,4 +345,7 @@ static struct nbdkit_plugin plugin = {
 	.extents = plugin_extents,
 };
 
+/* The macro's function is called by nbdkit alone. */
+struct nbdkit_plugin *plugin_init(void);
+
 NBDKIT_REGISTER_PLUGIN(plugin)
