@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * copy-sink.h - where a copy goes: a seam between what reads the source (copy-send.c, or the stream of another machine) and what
- * takes it: files on this host (copy-target.c), a stream of ours (copy-to-stream.c), or the original's (copy-to-old.c).
+ * copy-sink.h - where a copy goes: a seam between what reads the source (copy.c, or the stream of another machine) and what
+ * takes it: files on this host (copy-target.c), a stream of ours (copy-to-stream.c), or the original's (copy-old.c).
  *
  * Calls come in the order of a stream: [stack, then descriptor pieces], image, data and its like, image_end, the next image ...,
  * finish. Every call returns 0 or a negative errno with `err` filled.
