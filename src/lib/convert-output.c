@@ -194,12 +194,30 @@ static int refuse_existing(const struct output *output, const char *name, struct
 	return error_set(err, -EEXIST, PLOOP_EXIT_PARAM, "Can't create %s/%s: File exists", output->dir->path, name);
 }
 
-/* Writes some levels to a file of that name, by way of NAME.ploop-part. */
+/* A part that was left over goes, but not one that somebody writes to. */
+static int open_part(const struct output *output, const char *name, struct copy_part *part, struct ploop_error *err)
+{
+	_free_ char *path = dir_path(output->dir, name);
+	int r;
+
+	if (!path)
+		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s", name);
+	r = copy_part_open(part, path, true, err);
+	if (r < 0)
+		return r;
+	if (copy_part_discard(part->path) != -EBUSY)
+		return 0;
+	r = error_set(err, -EBUSY, PLOOP_EXIT_BUSY, "%s: a copy writes to it", part->path);
+	copy_part_close(part);
+	return r;
+}
+
+/* Writes some levels to a file of that name, by way of its part. */
 static int write_file(struct output *output, const char *name, const struct delta *levels, unsigned nlevels,
 		      const char *backing, struct ploop_error *err)
 {
 	const struct ploop_convert_output *what = output->what;
-	_free_ char *tmp = NULL;
+	_cleanup_(copy_part_close) struct copy_part part = { .lock = -EBADF };
 	struct convert_write write = {
 		.loop = output->loop,
 		.dir = output->dir,
@@ -216,22 +234,21 @@ static int write_file(struct output *output, const char *name, const struct delt
 	};
 	int r = refuse_existing(output, name, err);
 
+	if (r == 0)
+		r = open_part(output, name, &part, err);
 	if (r < 0)
 		return r;
-	if (asprintf(&tmp, "%s" COPY_PART, name) < 0 || !(output->made[output->nmade] = strdup(name)))
+	output->made[output->nmade] = strdup(name);
+	if (!output->made[output->nmade])
 		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s", name);
-	write.name = tmp;
-	(void)dir_unlink(output->dir, tmp);
+	write.name = part.part;
 	r = convert_write(&write, err);
 	if (r < 0) {
 		free(output->made[output->nmade]);
 		return r;
 	}
 	output->nmade++;
-	r = output->dir->ops->rename(output->dir, tmp, name, false);
-	if (!r)
-		r = dir_sync(output->dir);
-	return r < 0 ? error_sys(err, r, PLOOP_EXIT_RENAME, "Can't create %s/%s", output->dir->path, name) : 0;
+	return copy_part_publish(&part, err);
 }
 
 /* The name of the file that holds what snapshot `level` has; the top's is what was asked for. */
