@@ -9,7 +9,8 @@ from measure.scratch import call
 from measure.sections import STRIDE, checked, counted, timed
 from measure.tools import Work
 
-MOUNT_SIZE, MOUNT_SECONDS = 100 << 30, 1
+GIB = 1 << 30
+MOUNT_SIZE, MOUNT_SECONDS = 100 * GIB, 1
 
 
 def _stack(plan, name, make):
@@ -35,7 +36,9 @@ def _qcow2_chain(plan):
 def _qcow2_one(plan):
     path = plan.scratch.path("d.qcow2")
     call("qemu-img", "create", "-q", "-f", "qcow2", "-o", "cluster_size=1M", path, plan.size)
-    call("qemu-io", "-f", "qcow2", "-c", f"write -q -P 165 0 {plan.size}", path)
+    # A command of qemu-io takes less than 2 GiB.
+    writes = [f"write -q -P 165 {at} {min(GIB, plan.size - at)}" for at in range(0, plan.size, GIB)]
+    call("qemu-io", "-f", "qcow2", *(word for write in writes for word in ("-c", write)), path)
     return path
 
 
