@@ -15,7 +15,8 @@
  *	           turns the map
  *	copy.c     clusters from one delta to another
  *	relocate.c clusters to other places in their file
- *	resize.c   another size
+ *	refit.c    the index and header of a delta for another size
+ *	resize.c   another size of the device
  *	compact.c  a shorter file
  *	tracker.c  what has changed; track.c: for a copy, at whose end the device stands still
  *	load.c     reading the indexes at open
