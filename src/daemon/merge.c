@@ -122,6 +122,7 @@ static void step_done(void *data, int result)
 
 	stack_set_file(daemon->stack, job->low, job->file);
 	job->file = NULL;
+	daemon->stack->levels[job->low].geometry = *device_geometry(daemon->device, job->low);
 	job->done = job->total;
 	if (result < 0) {
 		step_failed(daemon, result);
@@ -204,12 +205,11 @@ static int check_extensions(struct daemon *daemon, struct ploop_error *err)
 	const struct merge_job *job = &daemon->merge;
 
 	for (unsigned level = job->low; level <= job->high && level + 1 < daemon->stack->nlevels; level++) {
-		const struct delta *delta = &daemon->stack->levels[level];
-
-		if (delta->geometry.extension)
+		/* What the stack knows is from when the file was opened. */
+		if (device_geometry(daemon->device, level)->extension)
 			return error_set(err, -EOPNOTSUPP, PLOOP_EXIT_FORMAT,
 					 "%s has a format extension (a dirty bitmap): merge it while it is not mounted",
-					 delta->file->path);
+					 daemon->stack->levels[level].file->path);
 	}
 	return 0;
 }

@@ -29,29 +29,21 @@ static int merge_check(const struct device *dev, const struct device_merge_confi
 }
 
 /* Makes the low level one that is written to. */
-static int merge_open_target(struct device *dev, unsigned low, unsigned high, struct ploop_error *err)
+static int merge_open_target(struct device_merge *merge, struct ploop_error *err)
 {
-	struct delta *delta = &dev->levels[low];
+	struct device *dev = merge->device;
+	struct delta *delta = &dev->levels[merge->low];
 	const struct geometry before = delta->geometry;
-	struct writer *target = NULL;
-	int r = writer_new(dev, low, &target);
+	int r = writer_open_lower(dev, merge->low, &merge->target, err);
 
 	if (!r)
-		r = map_init(&target->own, dev->map.count);
-	if (r)
-		error_set(err, r, PLOOP_EXIT_MALLOC, "no memory for the index of %s", delta->file->path);
-	if (!r)
-		r = merge_fit(delta, dev->levels[high].geometry.size, err);
-	if (!r && delta->format->has_index)
-		r = load_delta(dev, low, &target->own, target, err);
-	if (!r)
-		r = writer_start(target, err);
+		r = merge_fit(merge, err);
 	if (r) {
 		delta->geometry = before;
-		writer_free(target);
+		writer_free(merge->target);
 		return r;
 	}
-	dev->under = target;
+	dev->under = merge->target;
 	return 0;
 }
 
@@ -83,7 +75,9 @@ static int merge_prepare(struct device_merge *merge, const struct device_merge_c
 	if (!merge->top)
 		r = merge_load_sources(merge, err);
 	if (!r && !dev->under)
-		r = merge_open_target(dev, config->low, config->high, err);
+		r = merge_plan_fit(merge, err);
+	if (!r && !dev->under)
+		r = merge_open_target(merge, err);
 	merge->target = dev->under;
 	return r;
 }

@@ -14,6 +14,8 @@
  *	           FORGET  nobody reads the top's clusters any more: they are free
  *	       At the end nothing is mapped by the top, and with the gate closed for a moment `low` becomes the top.
  *
+ * Before either, `low` becomes as large as what comes into it (merge-size.c).
+ *
  * Order of writes:
  *  1. LOWER: an entry of `low` is written only when its data is durable (commit.c). What it says is covered by the levels
  *     above until they are gone, and these never change: cut off anywhere, the stack in the files is the same disk.
@@ -319,7 +321,9 @@ static void merge_poke(struct device_job *job)
 {
 	struct device_merge *merge = container_of(job, struct device_merge, job);
 
-	if (merge->step == MERGE_ALONE)
+	if (merge->step == MERGE_FIT)
+		refit_poke(&merge->refit);
+	else if (merge->step == MERGE_ALONE)
 		merge_alone(merge);
 	else if (merge->step == MERGE_FORGET)
 		merge_cleared(merge);
@@ -334,12 +338,13 @@ static void merge_stop(struct device_job *job)
 	struct device_merge *merge = container_of(job, struct device_merge, job);
 
 	merge->stopped = true;
+	if (merge->step == MERGE_FIT)
+		refit_stop(&merge->refit);
 	device_merge_pause(merge->device, false);
 }
 
-static void merge_begin(struct device_job *job, int result)
+void merge_fitted(struct device_merge *merge, int result)
 {
-	struct device_merge *merge = container_of(job, struct device_merge, job);
 	const struct device *dev = merge->device;
 
 	if (result) {
@@ -351,6 +356,19 @@ static void merge_begin(struct device_job *job, int result)
 	for (uint32_t v = merge->end; merge->top && v < dev->map.count; v++)
 		merge->total += map_in(&dev->map, v, device_top_level(dev)) ? dev->cluster : 0;
 	merge_later(merge, MERGE_BATCH);
+}
+
+static void merge_begin(struct device_job *job, int result)
+{
+	struct device_merge *merge = container_of(job, struct device_merge, job);
+
+	if (result || !merge->fits) {
+		merge_fitted(merge, result);
+		return;
+	}
+	merge->step = MERGE_FIT;
+	refit_begin(&merge->refit);
+	refit_run(&merge->refit);
 }
 
 void merge_init(struct device_merge *merge)

@@ -5,11 +5,13 @@
 
 #include "device/copy.h"
 #include "device/internal.h"
+#include "device/refit.h"
 
 #define MERGE_COPIES 8
 #define TOP_BATCH_CLUSTERS 2048u /* the largest batch of TOP in clusters of 32 KiB */
 
 enum merge_step {
+	MERGE_FIT,    /* `low` becomes as large as what comes into it */
 	MERGE_BATCH,  /* between batches */
 	MERGE_PAUSED, /* the same, until somebody or the timer says so */
 	MERGE_ALONE,  /* TOP: waits until nothing is under way in the batch */
@@ -40,6 +42,8 @@ struct device_merge {
 	bool top; /* the kind */
 	enum merge_step step;
 	struct writer *target; /* = device->under */
+	struct refit refit;
+	bool fits;             /* there is such a step */
 	struct map sources;    /* LOWER: the topmost entries of the sources */
 	uint32_t next, end;    /* the batch: `next` is what to copy next, `end` one past its last */
 	struct device_lock lock;
@@ -65,8 +69,12 @@ struct device_merge {
 void merge_init(struct device_merge *merge);
 void merge_free(struct device_merge *merge);
 
-/* Sees that a level that is merged into is as large as `size` at least. Its file is open for writing. */
-int merge_fit(struct delta *low, uint64_t size, struct ploop_error *err);
+/* merge-size.c: what `low` needs to be as large as what is merged into it; nothing has changed yet. */
+int merge_plan_fit(struct device_merge *merge, struct ploop_error *err);
+/* The target is open: a raw one is large enough now, another one by merge->refit. */
+int merge_fit(struct device_merge *merge, struct ploop_error *err);
+/* That is over. */
+void merge_fitted(struct device_merge *merge, int result);
 /* All copies of the batch are done. */
 void merge_settle(struct device_merge *merge);
 

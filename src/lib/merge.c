@@ -25,7 +25,6 @@
 #include "image/lock.h"
 #include "image/stack.h"
 #include "io/loop.h"
-#include "lib/disk.h"
 #include "lib/merge-names.h"
 
 #define MERGE_DEPTH 64
@@ -112,6 +111,15 @@ static int close_device(struct offline *offline)
 	return wait_until_done(offline);
 }
 
+/* A lowest image that is smaller than what comes into it grows first; with what lies above it it stays the same disk. */
+static void tell_growth(const struct stack *stack)
+{
+	uint64_t size = stack->levels[stack->nlevels - 1].geometry.size;
+
+	if (stack->levels[0].geometry.size < size)
+		log_info("Growing %s size=%llu sectors", stack->levels[0].file->path, (unsigned long long)(size / SECTOR));
+}
+
 /* The device is open; everything above `low` but the top goes into it. */
 static int run_merge(struct offline *offline, unsigned low, struct io_file *file, struct ploop_error *err)
 {
@@ -127,6 +135,7 @@ static int run_merge(struct offline *offline, unsigned low, struct io_file *file
 	bool first = !offline->names->marked;
 	int r = offline->merge->new_image ? 0 : merge_names_mark(offline->names, err);
 
+	tell_growth(offline->stack);
 	if (r == 0)
 		r = device_merge(offline->device, &config, err);
 	if (r < 0) {
@@ -227,33 +236,6 @@ static int merge_part(const struct ploop_merge *merge, struct merge_names *names
 	return r;
 }
 
-/* A lowest image that is smaller than what comes into it grows first, alone: with what lies above it it stays the same disk. */
-static int grow_low(const char *image, uint64_t size, struct ploop_error *err)
-{
-	const struct ploop_files files = { .paths = &image, .npaths = 1 };
-	const struct disk_config config = { .files = &files, .write = true, .depth = 16 };
-	struct ploop_error closing;
-	struct ploop_disk *disk;
-	bool large;
-	int r = ploop_disk_open(&files, &disk, err), closed;
-
-	if (r < 0)
-		return r;
-	large = ploop_disk_size(disk) >= size;
-	ploop_disk_close(disk);
-	if (large)
-		return 0;
-	r = disk_open(&config, &disk, err);
-	if (r < 0)
-		return r;
-	log_info("Growing %s size=%llu sectors", image, (unsigned long long)(size / SECTOR));
-	r = disk_resize(disk, size, err);
-	closed = disk_close(disk, &closing);
-	if (r == 0 && closed < 0)
-		r = error_set(err, closed, closing.status, "%s", closing.text);
-	return r;
-}
-
 /* One past the last of those from `at` on that have the same size and go at once. */
 static unsigned end_of_part(const uint64_t *sizes, unsigned at, unsigned n)
 {
@@ -271,16 +253,12 @@ static unsigned end_of_part(const uint64_t *sizes, unsigned at, unsigned n)
 static int merge_all(const struct ploop_merge *merge, struct merge_names *names, const char **images,
 		     const uint64_t *sizes, unsigned n, struct ploop_error *err)
 {
-	bool raw = merge->base_format && !strcmp(merge->base_format, "raw") && !merge->new_image;
 	int r = 0;
 
 	for (unsigned at = 1, end; at < n && !r; at = end) {
 		end = end_of_part(sizes, at, n);
-		if (!raw)
-			r = grow_low(images[0], sizes[at], err);
 		images[at - 1] = images[0];
-		if (!r)
-			r = merge_part(merge, names, images + at - 1, end - at + 1, err);
+		r = merge_part(merge, names, images + at - 1, end - at + 1, err);
 	}
 	return r;
 }

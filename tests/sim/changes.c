@@ -19,6 +19,12 @@
 
 #define REQUESTS 8
 
+static void requests(struct world *world, unsigned count)
+{
+	while (count-- && !sim_is_cut(world->sim) && world->busy < WORLD_SLOTS)
+		world_submit_random(world);
+}
+
 static void merge_top(struct world *world)
 {
 	world_merge_levels(world, world->disk.nlevels - 2, world->disk.nlevels - 1);
@@ -34,18 +40,38 @@ static void merge_range(struct world *world)
 	world_merge_levels(world, 0, world->disk.nlevels - 2);
 }
 
+/* What is below is smaller than the top from now on. */
+static void grow_first(struct world *world)
+{
+	world_grow(world);
+	world_wait_for_work(world);
+}
+
+/* The same of the two below the top. */
+static void grow_and_push(struct world *world)
+{
+	grow_first(world);
+	requests(world, REQUESTS);
+	world_wait(world);
+	world_push(world);
+	world_wait_for_work(world);
+}
+
 static const struct work {
 	const char *name;
 	unsigned levels; /* the stack has so many at least */
 	void (*begin)(struct world *world);
+	void (*before)(struct world *world); /* and this was done to it; or NULL */
 } works[] = {
-	{ "snapshot", 1, world_push },
-	{ "merge of the top", 2, merge_top },
-	{ "merge of a lower level", 3, merge_lower },
-	{ "merge of all below the top", 4, merge_range },
-	{ "growing", 1, world_grow },
-	{ "shrinking", 1, world_shrink },
-	{ "compacting", 1, world_compact },
+	{ "snapshot", 1, world_push, NULL },
+	{ "merge of the top", 2, merge_top, NULL },
+	{ "merge of a lower level", 3, merge_lower, NULL },
+	{ "merge of all below the top", 4, merge_range, NULL },
+	{ "merge of the top into a smaller level", 2, merge_top, grow_first },
+	{ "merge of a lower level into a smaller one", 2, merge_lower, grow_and_push },
+	{ "growing", 1, world_grow, NULL },
+	{ "shrinking", 1, world_shrink, NULL },
+	{ "compacting", 1, world_compact, NULL },
 };
 
 #define NWORKS (sizeof(works) / sizeof(works[0]))
@@ -79,12 +105,6 @@ struct attempt {
 	bool clone, verbose;
 };
 
-static void requests(struct world *world, unsigned count)
-{
-	while (count-- && !sim_is_cut(world->sim) && world->busy < WORLD_SLOTS)
-		world_submit_random(world);
-}
-
 /* Opens, and makes the stack as deep as the work needs it, with data in every level. False: not with this disk. */
 static bool prepare(const struct attempt *a, enum device_on_full on_full)
 {
@@ -103,6 +123,10 @@ static bool prepare(const struct attempt *a, enum device_on_full on_full)
 		world_push(world);
 		world_wait_for_work(world);
 	}
+	if (a->work->before)
+		a->work->before(world);
+	requests(world, a->work->before ? REQUESTS : 0);
+	world_wait(world);
 	world_submit(world, DEVICE_FLUSH, 0, 0, 0);
 	world_wait(world);
 	return true;

@@ -38,12 +38,35 @@ static struct disk_level resized(const struct world *world, const struct disk_le
 	return after;
 }
 
-/* The disk has this size now. */
-static void adopt(struct world *world, const struct disk_level *after)
+/* The level has this size now, and with the top the disk. */
+static void adopt(struct world *world, struct disk_level *level, const struct disk_level *after)
 {
-	*top_of(world) = *after;
+	const struct disk_level was = *level;
+
+	*level = *after;
+	level->settled = was.settled;
+	level->changes = was.changes;
+	level->hash = was.hash;
+	if (level != top_of(world))
+		return;
 	world->disk.size = after->size;
 	oracle_resize(&world->oracle, after->size / SECTOR);
+}
+
+void world_adopt_size(struct world *world, struct disk_level *level, uint64_t size)
+{
+	struct disk_level after = resized(world, level, size);
+
+	if (size == level->size)
+		return;
+	after.settled = false;
+	*level = after;
+}
+
+void world_may_fit(struct world *world, struct disk_level *level, uint64_t size)
+{
+	world->before = *level;
+	world->after = resized(world, level, size);
 }
 
 static void on_resized(void *data, int result)
@@ -65,7 +88,7 @@ static void on_resized(void *data, int result)
 		return;
 	world->after.spent = top_of(world)->spent;
 	world->after.littered = top_of(world)->littered;
-	adopt(world, &world->after);
+	adopt(world, top_of(world), &world->after);
 	world->resizes++;
 }
 
@@ -139,35 +162,50 @@ void world_shrink(struct world *world)
 	world_wait_for_work(world);
 }
 
-void world_settle_size(struct world *world)
+/* The level whose size nobody knows; NULL: none. */
+static struct disk_level *unsure_level(struct world *world)
 {
-	struct disk_level *top = top_of(world);
+	for (unsigned i = 0; i < world->disk.nlevels; i++)
+		if (world->before.path[0] && !strcmp(world->before.path, world->disk.levels[i].path))
+			return &world->disk.levels[i];
+	return NULL;
+}
+
+/* Which of the two it is. */
+static void settle_size(struct world *world, struct disk_level *level)
+{
 	struct io_file *file;
 	uint8_t head[64];
 	uint64_t size;
 
+	if (io_open(sim_loop(world->sim), &io_sim, level->path, IO_RDONLY, &file, NULL))
+		world_fail(world, "%s does not open", level->path);
+	if (io_size(file, &size) || io_pread(file, head, min_u64(size, sizeof(head)), 0))
+		world_fail(world, "%s cannot be read", level->path);
+	io_close(file);
+	if (!level->raw)
+		size = (level->version == 1 ? le32_get(head + 36) : le64_get(head + 36)) * SECTOR;
+	size = round_down(size, SECTOR);
+	if (level->raw && size > min_u64(world->before.size, world->after.size) &&
+	    size < max_u64(world->before.size, world->after.size))
+		world->after = resized(world, level, size);
+	if (size != level->size && size == world->before.size)
+		adopt(world, level, &world->before);
+	else if (size != level->size && size == world->after.size)
+		adopt(world, level, &world->after);
+	level->littered = level->spent = true;
+	if (world->verbose)
+		printf("  the size of %s is %" PRIu64 "\n", level->path, level->size);
+}
+
+void world_settle_size(struct world *world)
+{
+	struct disk_level *level = unsure_level(world);
+
 	world->resizing = world->compacting = false;
 	world->erased = NULL; /* the oracle knows that it was cut off */
-	if (!world->before.path[0] || strcmp(world->before.path, top->path))
-		return;
-	if (io_open(sim_loop(world->sim), &io_sim, top->path, IO_RDONLY, &file, NULL))
-		world_fail(world, "%s does not open", top->path);
-	if (io_size(file, &size) || io_pread(file, head, sizeof(head), 0))
-		world_fail(world, "%s cannot be read", top->path);
-	io_close(file);
-	if (!top->raw)
-		size = (top->version == 1 ? le32_get(head + 36) : le64_get(head + 36)) * SECTOR;
-	size = round_down(size, SECTOR);
-	if (top->raw && size > min_u64(world->before.size, world->after.size) &&
-	    size < max_u64(world->before.size, world->after.size))
-		world->after = resized(world, top, size);
-	if (size != top->size && size == world->before.size)
-		adopt(world, &world->before);
-	else if (size != top->size && size == world->after.size)
-		adopt(world, &world->after);
-	top->littered = top->spent = true;
-	if (world->verbose)
-		printf("  the size is %" PRIu64 "\n", top->size);
+	if (level)
+		settle_size(world, level);
 }
 
 /* The device uses the file that was opened for writing. */

@@ -388,12 +388,10 @@ static void on_merged(void *data, int result)
 	if (result && result != -ECANCELED && !push_may_fail(world, result))
 		world_fail(world, "device_merge: %s", strerror(-result));
 	keep_merge_file(world);
+	if (!result || !sim_is_cut(world->sim)) /* else world_settle_size() finds out */
+		world_adopt_size(world, low, device_geometry(world->device, world->merge_low)->size);
 	if (result)
 		return;
-	if (low->raw) {
-		low->size = world->disk.size;
-		low->clusters = (uint32_t)div_round_up(low->size, world->disk.cluster);
-	}
 	drop_merged(world);
 	if (world->merge_low + 1 < world->disk.nlevels && sim_unsynced(world->sim, low->path) == 0)
 		disk_settle(low, world->sim);
@@ -403,6 +401,7 @@ static void on_merged(void *data, int result)
 void world_merge_levels(struct world *world, unsigned low, unsigned high)
 {
 	struct device_merge_config config = { .low = low, .high = high, .done = on_merged, .data = world };
+	const struct disk_level before = world->before, after = world->after;
 	struct ploop_error err = { 0 };
 	int r;
 
@@ -414,18 +413,24 @@ void world_merge_levels(struct world *world, unsigned low, unsigned high)
 	world->merge_file = config.file;
 	world->disk.levels[low].settled = false;
 	world->merging = true;
+	if (world->disk.levels[low].size < world->disk.levels[high].size)
+		world_may_fit(world, &world->disk.levels[low], world->disk.levels[high].size);
 	if (!r)
 		r = device_merge(world->device, &config, &err);
 	if (world->verbose)
 		printf("  merge %u..%u: %d %s\n", low, high, r, err.text);
 	if (!r)
 		return;
-	/* A lower delta that is too small, or an older merge that was stopped, is no finding. */
+	/* A lower delta that cannot become larger, or an older merge that was stopped, is no finding. */
 	if (r != -EFBIG && r != -EBUSY && r != -EROFS && !push_may_fail(world, r))
 		world_fail(world, "a merge cannot begin: %s", err.text);
 	world->merging = false;
 	io_close(world->merge_file);
 	world->merge_file = NULL;
+	if (sim_is_cut(world->sim) || world->disk.levels[low].raw)
+		return;
+	world->before = before;
+	world->after = after;
 }
 
 void world_merge(struct world *world)

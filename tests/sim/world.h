@@ -61,7 +61,7 @@ struct world {
 	struct io_file *merge_file; /* of the low level, for writing */
 	uint64_t merges;
 	bool resizing;
-	struct disk_level before, after; /* the top, as the last change of the size would have it */
+	struct disk_level before, after; /* of a level, as the last change of its size would have it */
 	struct oracle_write *erased;     /* what a smaller size takes away; NULL: nothing */
 	uint64_t resizes;
 	bool compacting;
@@ -121,6 +121,9 @@ void world_copy_drop(struct world *world);
 void world_grow(struct world *world);
 /* Makes it smaller, and waits for that; if nothing is under way. */
 void world_shrink(struct world *world);
+/* A level below the top has this size now. And: a merge that begins may give it this size at any moment. */
+void world_adopt_size(struct world *world, struct disk_level *level, uint64_t size);
+void world_may_fit(struct world *world, struct disk_level *level, uint64_t size);
 /* Begins or stops a compaction. */
 void world_compact(struct world *world);
 /* After a cut: finds out which size the disk has. */
