@@ -16,6 +16,19 @@ struct export;
 struct loop;
 struct ploop_error;
 
+/*
+ * What of a front end outlives its engine: a line of text and open descriptors, of which somebody else keeps copies. From them the
+ * next engine, perhaps a newer program, takes over what the kernel has. The text begins with a number: its own version.
+ */
+#define EXPORT_KEPT_TEXT 1024
+#define EXPORT_KEPT_FDS 16
+struct export_kept {
+	char text[EXPORT_KEPT_TEXT];
+	int fds[EXPORT_KEPT_FDS];
+	unsigned nfds;
+	bool any_time; /* the next one can take over at any moment, also when this one is killed; else only after leave() */
+};
+
 struct export_config {
 	struct loop *loop;
 	struct device *device;
@@ -25,6 +38,8 @@ struct export_config {
 	uint32_t logical_block;  /* bytes; 512 */
 	/* The kernel's side is gone for good (unmounted, detached by hand). Called on the loop. */
 	void (*gone)(void *data);
+	/* keep() says something else from now on. Called on the loop. */
+	void (*kept)(void *data);
 	void *data;
 };
 
@@ -47,6 +62,24 @@ struct export_ops {
 	/* The device has a new size: tell the kernel; done() is called when the node has it. Not while it starts or stops.
 	 * Optional (NULL: cannot grow while in use). */
 	void (*resized)(struct export *export, void (*done)(void *data, int result), void *data);
+
+	/*
+	 * Changing engines. All three, or none (NULL: the kernel's device ends with its engine).
+	 *
+	 * A request that was under way when an engine died comes again to the next one: also when it was carried out and only its
+	 * answer was lost. That is harmless: until it is answered it counts as not done, for every order of requests that
+	 * overlap in time is allowed, and whoever asked may not rely on what is there meanwhile; carried out once more it brings the
+	 * same bytes, the same zeros, another flush. What an engine has answered the next one knows.
+	 */
+	/* What the next engine needs. Between started() and stop(). The descriptors stay the export's. */
+	int (*keep)(const struct export *export, struct export_kept *ret);
+	/* As start(), with what the engine before kept; takes the descriptors, also when it fails. A failure leaves the kernel's
+	 * device as it is. started() is called when requests are served, first of all those that come again. */
+	int (*adopt)(const struct export_config *config, const struct export_kept *kept,
+		     void (*started)(void *data, int result), void *data, struct export **ret, struct ploop_error *err);
+	/* Takes no more requests, answers those under way, and frees the export; the kernel's device stays, and what is asked of it
+	 * waits for the next engine. Not while it starts, stops or tells a size. Cannot fail. */
+	void (*leave)(struct export *export, void (*left)(void *data), void *data);
 };
 
 /* A running front end. Implementations embed it first. */

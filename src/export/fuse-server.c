@@ -4,6 +4,10 @@
  *
  * A handler either answers at once (INIT, OPEN, GETATTR ...) or takes the request, hands it to the device and answers when
  * that is done.
+ *
+ * A channel that another server had: libfuse is told the kernel's first message again, with nobody to hear the answer, and the
+ * kernel is asked to give again what that server took and did not answer. The kernel marks such requests by a bit of their
+ * number, which the answer must bear too: libfuse copies the number as it is.
  */
 #define FUSE_USE_VERSION 314
 #include "export/fuse-server.h"
@@ -29,11 +33,17 @@
 #define FILE_INODE 2
 #define FOREVER 1e9 /* seconds */
 
+/* Linux 6.9; not in every header. */
+#define HAS_RESEND (UINT32_C(1) << (39 - 32)) /* in flags2 */
+#define NOTIFY_RESEND 7
+
 struct fuse_server {
 	struct fuse_channel channel;
 	struct fuse_server_config config;
 	struct fuse_session *session;
+	struct fuse_hello hello;
 	bool ended;                    /* released() was called */
+	bool mute;                     /* what libfuse sends is for nobody */
 	struct fuse_request *current;  /* being parsed, until a handler takes it */
 	struct fuse_request *replying; /* whose reply libfuse is sending */
 	void (*closed)(void *data);
@@ -46,7 +56,7 @@ static ssize_t server_writev(int fd, struct iovec *iov, int count, void *data)
 	struct fuse_server *server = data;
 	size_t len = 0;
 
-	if (!server->replying || !fuse_channel_reply(server->replying, iov, count))
+	if (!server->mute && (!server->replying || !fuse_channel_reply(server->replying, iov, count)))
 		return writev(fd, iov, count);
 	server->replying = NULL;
 	for (int i = 0; i < count; i++)
@@ -284,7 +294,12 @@ static void server_handle(struct fuse_channel *channel, struct fuse_request *req
 {
 	struct fuse_server *server = container_of(channel, struct fuse_server, channel);
 	struct fuse_buf buf = { .mem = (void *)(uintptr_t)message, .size = len };
+	const struct fuse_in_header *header = message;
 
+	if (!server->hello.length && len >= sizeof(*header) && len <= FUSE_HELLO && header->opcode == FUSE_INIT) {
+		memcpy(server->hello.bytes, message, len);
+		server->hello.length = len;
+	}
 	server->current = request;
 	fuse_session_process_buf(server->session, &buf);
 	if (server->current)
@@ -345,6 +360,34 @@ static int server_session(struct fuse_server *server)
 	return 0;
 }
 
+bool fuse_server_hello(const struct fuse_server *server, struct fuse_hello *ret)
+{
+	*ret = server->hello;
+	return server->hello.length;
+}
+
+bool fuse_hello_resends(const struct fuse_hello *hello)
+{
+	const struct fuse_init_in *init = (const void *)(hello->bytes + sizeof(struct fuse_in_header));
+
+	return hello->length >= sizeof(struct fuse_in_header) + sizeof(*init) && init->flags & FUSE_INIT_EXT &&
+	       init->flags2 & HAS_RESEND;
+}
+
+/* Takes the place of another server. */
+static int server_succeed(struct fuse_server *server)
+{
+	const struct fuse_out_header resend = { .len = sizeof(resend), .error = NOTIFY_RESEND };
+	struct fuse_buf buf = { .mem = server->hello.bytes, .size = server->hello.length };
+
+	server->mute = true;
+	fuse_session_process_buf(server->session, &buf);
+	server->mute = false;
+	if (!fuse_hello_resends(&server->hello))
+		return 0;
+	return write(server->config.channel, &resend, sizeof(resend)) < 0 ? -errno : 0;
+}
+
 int fuse_server_new(const struct fuse_server_config *config, struct fuse_server **ret, struct ploop_error *err)
 {
 	struct fuse_server *server = calloc(1, sizeof(*server));
@@ -364,9 +407,13 @@ int fuse_server_new(const struct fuse_server_config *config, struct fuse_server 
 		.ended = server_ended,
 		.closed = server_closed,
 	};
+	if (config->hello)
+		server->hello = *config->hello;
 	r = fuse_channel_init(&server->channel);
 	if (!r)
 		r = server_session(server);
+	if (!r && config->hello)
+		r = server_succeed(server);
 	if (!r)
 		r = fuse_channel_start(&server->channel);
 	if (r) {

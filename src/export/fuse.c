@@ -8,11 +8,20 @@
  *	start: channel, server, file system -> job: open, attach -> started()
  *	stop:  job: detach, let go of the file system -> server closed -> stopped()
  *
+ *	leave: server closed -> left(); adopt: the same channel and file system, a new server -> started()
+ *
+ * What is kept of it is the channel, the file system, and as text: which loop device, what it is attached to, and the kernel's
+ * first message (fuse-server.h). Where the kernel does not give lost requests again, an engine that dies takes the channel along:
+ * errors are more honest than requests that nobody ever answers.
+ *
  * The loop device holds the file open. When it lets go of it without our doing, somebody has detached it by hand: gone().
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -34,6 +43,8 @@ struct fuse_export {
 	struct export_config config;
 	struct fuse_server *server;
 	struct io_pool *pool;
+	struct loop_task adopted;
+	int channel; /* the server's */
 	int mount;
 	char node[LOOPDEV_NODE];
 	struct loopdev_identity identity;
@@ -45,6 +56,7 @@ struct fuse_export {
 	bool force;
 	struct ploop_error *err;
 	void (*answer)(void *data, int result);
+	void (*left)(void *data);
 	void *data;
 };
 
@@ -160,47 +172,68 @@ static int fuse_usable(struct ploop_error *err)
 	return r ? r : loopdev_usable(err);
 }
 
-static int fuse_prepare(struct fuse_export *self, struct ploop_error *err)
+/* On self->channel, which is the server's then, also when this fails. */
+static int fuse_serve(struct fuse_export *self, const struct fuse_hello *hello, struct ploop_error *err)
 {
 	const struct export_config *config = &self->config;
 	struct fuse_server_config server = {
 		.loop = config->loop,
 		.device = config->device,
 		.name = config->name,
+		.channel = self->channel,
 		.depth = config->depth ? config->depth : DEPTH_DEFAULT,
 		.read_only = config->read_only,
+		.hello = hello,
 		.released = fuse_released,
 		.data = self,
 	};
-	int r = io_pool_new(config->loop, 1, &self->pool, err);
 
-	if (r)
-		return r;
-	server.channel = fuse_mount_channel(err);
-	if (server.channel < 0)
-		return server.channel;
-	self->mount = fuse_mount_new(server.channel, config->name, err);
-	if (self->mount < 0) {
-		close(server.channel);
-		return self->mount;
-	}
 	return fuse_server_new(&server, &self->server, err);
 }
 
-static int fuse_start(const struct export_config *config, void (*started)(void *data, int result), void *data,
-		      struct export **ret, struct ploop_error *err)
+static int fuse_prepare(struct fuse_export *self, struct ploop_error *err)
+{
+	int r = io_pool_new(self->config.loop, 1, &self->pool, err);
+
+	if (r)
+		return r;
+	self->channel = fuse_mount_channel(err);
+	if (self->channel < 0)
+		return self->channel;
+	self->mount = fuse_mount_new(self->channel, self->config.name, err);
+	if (self->mount < 0) {
+		close(self->channel);
+		return self->mount;
+	}
+	return fuse_serve(self, NULL, err);
+}
+
+static struct fuse_export *fuse_new(const struct export_config *config, void (*started)(void *data, int result),
+				    void *data, struct ploop_error *err)
 {
 	struct fuse_export *self = calloc(1, sizeof(*self));
-	int r;
 
-	if (!self)
-		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s: cannot start the front end", config->name);
+	if (!self) {
+		error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s: cannot start the front end", config->name);
+		return NULL;
+	}
 	self->export.ops = &export_fuse_ops;
 	self->config = *config;
 	self->mount = -EBADF;
 	self->err = err;
 	self->answer = started;
 	self->data = data;
+	return self;
+}
+
+static int fuse_start(const struct export_config *config, void (*started)(void *data, int result), void *data,
+		      struct export **ret, struct ploop_error *err)
+{
+	struct fuse_export *self = fuse_new(config, started, data, err);
+	int r;
+
+	if (!self)
+		return -ENOMEM;
 	r = fuse_prepare(self, err);
 	if (r) {
 		fuse_free(self);
@@ -296,6 +329,114 @@ static void fuse_resized(struct export *export, void (*done)(void *data, int res
 	fuse_run(self, fuse_resize, fuse_resize_done);
 }
 
+/* Changing engines */
+
+#define KEPT_VERSION 1
+
+static int fuse_keep(const struct export *export, struct export_kept *ret)
+{
+	const struct fuse_export *self = (const struct fuse_export *)export;
+	struct fuse_hello hello;
+	int n;
+
+	if (!fuse_server_hello(self->server, &hello))
+		return -EAGAIN;
+	n = snprintf(ret->text, sizeof(ret->text), "%d %s %" PRIu64 " %" PRIu64 " ", KEPT_VERSION, self->node,
+		     (uint64_t)self->identity.device, (uint64_t)self->identity.inode);
+	for (size_t i = 0; i < hello.length; i++)
+		n += snprintf(ret->text + n, sizeof(ret->text) - (size_t)n, "%02x", (unsigned char)hello.bytes[i]);
+	ret->fds[0] = self->channel;
+	ret->fds[1] = self->mount;
+	ret->nfds = 2;
+	ret->any_time = fuse_hello_resends(&hello);
+	return 0;
+}
+
+/* The text of fuse_keep(). */
+static bool fuse_parse(struct fuse_export *self, const char *text, struct fuse_hello *hello)
+{
+	uint64_t device, inode;
+	int version, at = 0;
+	unsigned byte;
+
+	*hello = (struct fuse_hello){ 0 };
+	if (sscanf(text, "%d %31s %" SCNu64 " %" SCNu64 " %n", &version, self->node, &device, &inode, &at) != 4 ||
+	    version != KEPT_VERSION || strncmp(self->node, "/dev/loop", 9))
+		return false;
+	self->identity = (struct loopdev_identity){ .device = device, .inode = inode };
+	for (text += at; hello->length < FUSE_HELLO && sscanf(text, "%2x", &byte) == 1; text += 2)
+		hello->bytes[hello->length++] = (char)byte;
+	return !*text && hello->length;
+}
+
+static void fuse_adopted(struct loop_task *task)
+{
+	struct fuse_export *self = container_of(task, struct fuse_export, adopted);
+
+	self->ready = true;
+	self->answer(self->data, 0);
+}
+
+/* Takes over what is kept; the channel and the file system are its own from then on. */
+static int fuse_take_over(struct fuse_export *self, const struct export_kept *kept, struct ploop_error *err)
+{
+	struct fuse_hello hello;
+	int r = io_pool_new(self->config.loop, 1, &self->pool, err);
+
+	self->mount = kept->fds[1];
+	self->channel = kept->fds[0];
+	if (!r && !fuse_parse(self, kept->text, &hello))
+		r = error_set(err, -EPROTO, PLOOP_EXIT_PROTOCOL, "%s: what the engine before kept is not understood",
+			      self->config.name);
+	if (r) {
+		close(self->channel);
+		return r;
+	}
+	return fuse_serve(self, &hello, err);
+}
+
+static int fuse_adopt(const struct export_config *config, const struct export_kept *kept,
+		      void (*started)(void *data, int result), void *data, struct export **ret, struct ploop_error *err)
+{
+	struct fuse_export *self = kept->nfds == 2 ? fuse_new(config, started, data, err) : NULL;
+	int r;
+
+	if (!self) {
+		for (unsigned i = 0; i < kept->nfds; i++)
+			close(kept->fds[i]);
+		return error_set(err, -EPROTO, PLOOP_EXIT_PROTOCOL, "%s: the engine before kept too little", config->name);
+	}
+	r = fuse_take_over(self, kept, err);
+	if (r) {
+		fuse_free(self);
+		return r;
+	}
+	self->adopted.run = fuse_adopted;
+	loop_defer(config->loop, &self->adopted);
+	*ret = &self->export;
+	return 0;
+}
+
+static void fuse_left(void *data)
+{
+	struct fuse_export *self = data;
+	void (*left)(void *data) = self->left;
+	void *left_data = self->data;
+
+	fuse_free(self);
+	left(left_data);
+}
+
+static void fuse_leave(struct export *export, void (*left)(void *data), void *data)
+{
+	struct fuse_export *self = fuse_export(export);
+
+	self->ready = false;
+	self->left = left;
+	self->data = data;
+	fuse_server_close(self->server, fuse_left, self);
+}
+
 const struct export_ops export_fuse_ops = {
 	.name = "fuse",
 	.summary = "a FUSE file under a loop device; any kernel from 5.8 on",
@@ -304,4 +445,7 @@ const struct export_ops export_fuse_ops = {
 	.node = fuse_node,
 	.stop = fuse_stop,
 	.resized = fuse_resized,
+	.keep = fuse_keep,
+	.adopt = fuse_adopt,
+	.leave = fuse_leave,
 };

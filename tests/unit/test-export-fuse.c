@@ -500,6 +500,127 @@ static void test_killed(void **state)
 	close(pipes[1]);
 }
 
+/* Another server takes the device over: after the first has left, or when it is stopped in the middle of requests. */
+
+static struct export_kept kept;
+
+static void keep(void)
+{
+	assert_int_equal(export->ops->keep(export, &kept), 0);
+	for (unsigned i = 0; i < kept.nfds; i++)
+		kept.fds[i] = fcntl(kept.fds[i], F_DUPFD_CLOEXEC, 3);
+}
+
+static void adopt(void)
+{
+	if (export_find("fuse")->adopt(&config, &kept, on_answer, NULL, &export, &err))
+		fail_msg("%s", err.text);
+	assert_int_equal(wait_answer(), 0);
+	assert_string_equal(export->ops->node(export), node);
+}
+
+static void on_left(void *data)
+{
+	on_answer(data, 0);
+}
+
+static void test_leave(void **state)
+{
+	(void)state;
+	start();
+	for (unsigned i = 0; i < 3; i++) {
+		keep();
+		meanwhile(use_error);
+		export->ops->leave(export, on_left, NULL);
+		assert_int_equal(wait_answer(), 0);
+		adopt();
+	}
+	meanwhile(use_read_write);
+	assert_int_equal(stop(false), 0);
+	assert_false(loopdev_attached(node));
+	assert_int_equal(gone, 0);
+}
+
+/* What takes the request and dies. */
+static pid_t start_victim(void)
+{
+	pid_t pid = fork();
+
+	if (!pid) {
+		loop_free(loop);
+		if (loop_new(NULL, 32, &loop, NULL))
+			_exit(1);
+		config.loop = fake.loop = loop;
+		/* It is never answered. */
+		fake.timer.armed = true;
+		if (export_find("fuse")->adopt(&config, &kept, on_answer, NULL, &export, &err) || wait_answer())
+			_exit(1);
+		loop_run(loop);
+		_exit(0);
+	}
+	return pid;
+}
+
+static char *lost;
+
+static void *use_lost(void *data)
+{
+	int fd = open(node, O_RDWR | O_DIRECT | O_CLOEXEC);
+
+	(void)data;
+	for (unsigned i = 0; i < 8; i++)
+		expect(pwrite(fd, lost + i * 4096, 4096, MIB + i * 4096) == 4096);
+	expect(!fsync(fd));
+	close(fd);
+	return NULL;
+}
+
+static void test_resend(void **state)
+{
+	pthread_t thread;
+	pid_t victim;
+
+	(void)state;
+	start();
+	keep();
+	if (!kept.any_time) {
+		assert_int_equal(stop(false), 0);
+		skip();
+	}
+	export->ops->leave(export, on_left, NULL);
+	assert_int_equal(wait_answer(), 0);
+	victim = start_victim();
+	lost = io_buffer_new(8 * 4096);
+	memset(lost, 5, 8 * 4096);
+	trouble[0] = 0;
+	assert_int_equal(pthread_create(&thread, NULL, use_lost, NULL), 0);
+	/* Until the victim has the request, or nobody has: it comes back, or comes for the first time. */
+	usleep(200000);
+	kill(victim, SIGKILL);
+	waitpid(victim, NULL, 0);
+	adopt();
+	while (pthread_tryjoin_np(thread, NULL))
+		assert_int_equal(loop_turn(loop, 1000000), 0);
+	if (trouble[0])
+		fail_msg("%s", trouble);
+	assert_memory_equal(fake.memory + MIB, lost, 8 * 4096);
+	io_buffer_free(lost, 8 * 4096);
+	assert_int_equal(stop(false), 0);
+}
+
+static void test_adopt_nonsense(void **state)
+{
+	struct export_kept nonsense = { .text = "2 /dev/loop0 1 2 00", .nfds = 2 };
+
+	(void)state;
+	config = (struct export_config){ .loop = loop, .device = &fake, .name = "ploop-test" };
+	for (unsigned i = 0; i < 2; i++)
+		nonsense.fds[i] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	assert_int_equal(export_find("fuse")->adopt(&config, &nonsense, on_answer, NULL, &export, &err), -EPROTO);
+	assert_int_equal(fcntl(nonsense.fds[0], F_GETFD), -1);
+	assert_int_equal(fcntl(nonsense.fds[1], F_GETFD), -1);
+}
+
 static void test_null(void **state)
 {
 	(void)state;
@@ -516,7 +637,8 @@ static void test_null(void **state)
 #define ALL(kind)                                                                                              \
 	ON(kind, test_read_write), ON(kind, test_discard), ON(kind, test_errors), ON(kind, test_read_only),    \
 		ON(kind, test_busy), ON(kind, test_force), ON(kind, test_detached_by_hand),                    \
-		ON(kind, test_resized), ON(kind, test_load), ON(kind, test_load_starved), ON(kind, test_killed)
+		ON(kind, test_resized), ON(kind, test_load), ON(kind, test_load_starved), ON(kind, test_killed),    \
+		ON(kind, test_leave), ON(kind, test_resend), ON(kind, test_adopt_nonsense)
 
 int main(void)
 {
