@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * partial-fill.c - what partial clusters lack is copied from below; and device_settle(), which waits until none is left.
+ * partial-fill.c - what partial clusters lack is copied from below; and device_settle(), which waits until none is left. Where
+ * the file system clones, a long run is cloned; a short one is copied all the same, which is cheaper than a change of the file
+ * system's own tables.
  *
  * A fill holds its cluster's lock against writes, copies one run of missing units after another, and publishes each: it may stop
  * behind any of them, and does when somebody waits for the lock. How many run at a time:
@@ -22,6 +24,7 @@
 #include "device/partial.h"
 
 #define FILL_CHUNK (256u << 10)
+#define FILL_CLONE_LEAST (64u << 10)
 #define FILL_TICK_NS UINT64_C(100000000)
 #define FILL_RETRY_NS UINT64_C(1000000000)
 
@@ -89,6 +92,26 @@ static void fill_io(struct partial_fill *fill, enum io_kind kind)
 	device_io(fill->partials->device, op);
 }
 
+/* The delta that maps the cluster below, and where the run lies in its file. */
+static const struct delta *fill_below(const struct partial_fill *fill, uint64_t *ret_offset)
+{
+	const struct device *dev = fill->partials->device;
+	uint32_t v = fill->partial->v;
+	const struct delta *delta = &dev->levels[dev->map.level[v]];
+
+	*ret_offset = geometry_offset(&delta->geometry, dev->map.cluster[v]) + fill->start;
+	return delta;
+}
+
+static bool fill_can_clone(const struct partial_fill *fill)
+{
+	const struct delta *to = fill->partials->writer->delta;
+	uint64_t offset;
+
+	return fill->end - fill->start >= FILL_CLONE_LEAST && fill->start % to->file->block == 0 &&
+	       fill->end % to->file->block == 0 && delta_can_clone(to, fill_below(fill, &offset));
+}
+
 /* What lies below is in the buffer. Zeros are not stored where zeros are already. */
 static void fill_store(struct partial_fill *fill)
 {
@@ -100,6 +123,34 @@ static void fill_store(struct partial_fill *fill)
 		fill_stored(fill);
 }
 
+static void fill_read(struct partial_fill *fill)
+{
+	const struct partials *partials = fill->partials;
+	struct device *dev = partials->device;
+	struct io_op *op = &fill->op;
+
+	fill->end = min_u64(fill->end, fill->start + chunk_size(dev));
+	op->kind = IO_READ;
+	op->file = fill_below(fill, &op->offset)->file;
+	op->length = fill->end - fill->start;
+	op->buffer = fill->buffer;
+	device_io(dev, op);
+}
+
+/* Nothing was cloned: this run, or this file system, cannot be. */
+static bool fill_clone_refused(const struct io_op *op, int result)
+{
+	return op->kind == IO_CLONE && (result == -EOPNOTSUPP || result == -EXDEV || result == -EINVAL);
+}
+
+static void fill_clone(struct partial_fill *fill)
+{
+	struct io_op *op = &fill->op;
+
+	op->source = fill_below(fill, &op->source_offset)->file;
+	fill_io(fill, IO_CLONE);
+}
+
 static void fill_done(struct io_op *op, int result)
 {
 	struct partial_fill *fill = container_of(op, struct partial_fill, op);
@@ -109,6 +160,10 @@ static void fill_done(struct io_op *op, int result)
 		return;
 	if (op->kind != IO_READ)
 		device_written(dev);
+	if (fill_clone_refused(op, result) && !dev->aborted) {
+		fill_read(fill);
+		return;
+	}
 	/* A write that failed may have been done in part. */
 	if (result && op->kind != IO_READ)
 		fill->partial->blank = false;
@@ -120,36 +175,29 @@ static void fill_done(struct io_op *op, int result)
 		fill_stored(fill);
 }
 
-/* Copies the next run of missing units. */
+/* Takes the next run of missing units from below. */
 static void fill_run(struct partial_fill *fill)
 {
 	struct partials *partials = fill->partials;
-	struct device *dev = partials->device;
+	const struct device *dev = partials->device;
 	const struct partial *partial = fill->partial;
-	uint32_t below = dev->map.cluster[partial->v];
-	unsigned level = dev->map.level[partial->v];
-	struct io_op *op = &fill->op;
-	uint64_t at = 0;
 	bool there;
 
+	fill->start = 0;
 	fill->end = partial_run(partials, partial, 0, &there);
 	if (there) {
-		at = fill->end;
-		fill->end = partial_run(partials, partial, at, &there);
+		fill->start = fill->end;
+		fill->end = partial_run(partials, partial, fill->start, &there);
 	}
-	fill->start = at;
-	fill->end = min_u64(fill->end, at + chunk_size(dev));
-	op->kind = IO_READ;
-	op->length = fill->end - fill->start;
-	op->buffer = fill->buffer;
-	if (!below) {
-		memset(fill->buffer, 0, op->length);
+	if (!dev->map.cluster[partial->v]) {
+		fill->end = min_u64(fill->end, fill->start + chunk_size(dev));
+		memset(fill->buffer, 0, fill->end - fill->start);
 		fill_store(fill);
-		return;
+	} else if (fill_can_clone(fill)) {
+		fill_clone(fill);
+	} else {
+		fill_read(fill);
 	}
-	op->file = dev->levels[level].file;
-	op->offset = geometry_offset(&dev->levels[level].geometry, below) + at;
-	device_io(dev, op);
 }
 
 /* The oldest one that nobody writes to. */

@@ -4,7 +4,7 @@
  *
  * The write gets a cluster of the top's file, writes its own units (format/partial.h) there, and is done. The cluster is
  * *partial* from then on: in memory stands which units it has; the others are read from below. A background job (partial-fill.c)
- * copies the rest when nobody else is busy; then it becomes an ordinary cluster with an entry in the index. What a flush makes
+ * copies or clones the rest when nobody else is busy; then it becomes an ordinary cluster with an entry in the index. What a flush makes
  * durable of it stands in a table in the file (partial-table.c), which a feature of the format extension names while
  * the image is in use, and which is gone before the image is closed, gets a new top, or is merged.
  *

@@ -3,7 +3,8 @@
  * write.c - changes that map something: first writes, copy-on-write, and holes that mask what lies below.
  *
  *	CLEAN  punch clusters that may hold old data                      (only if not all of them is overwritten)
- *	CLONE  share the blocks of the lower cluster                      (copy-on-write, where the file system can)
+ *	CLONE  share the blocks of the lower cluster                      (copy-on-write, where the file system can, of a cluster
+ *	                                                                   that may not be partial)
  *	READ   a chunk of the lower cluster  <--+                         (copy-on-write, elsewhere)
  *	FILL   write it, the request's data in -+
  *	DATA   write or punch what the request asks for                   (unless FILL has done it)
@@ -338,22 +339,6 @@ static bool change_clone_refused(const struct device_change *change, int result)
 	return result == -EOPNOTSUPP || result == -EXDEV || result == -EINVAL;
 }
 
-/* The file system turns out not to clone at all: now that this is known, there may be better than to copy all. */
-static bool change_starts_over(struct device_request *request, int result)
-{
-	struct device_change *change = &request->change;
-
-	if ((result != -EOPNOTSUPP && result != -EXDEV) || request->cursor != change->end)
-		return false;
-	change->writer->delta->file->can_clone = false;
-	request->cursor = change->start;
-	change_give_up(request);
-	change->busy = false;
-	lock_release(request->device, &change->lock);
-	request_progress(request, 0);
-	return true;
-}
-
 static void change_done(struct io_op *op, int result)
 {
 	struct device_request *request = container_of(op, struct device_request, change.op);
@@ -364,8 +349,6 @@ static void change_done(struct io_op *op, int result)
 		return;
 	if (op->kind != IO_READ)
 		device_written(dev);
-	if (change->step == CHANGE_CLONE && change_starts_over(request, result))
-		return;
 	if (change->step == CHANGE_CLONE && change_clone_refused(change, result)) {
 		change->step = CHANGE_READ;
 		change_run(request);
@@ -470,8 +453,7 @@ static bool change_would_copy(const struct device_request *request, uint32_t v)
 {
 	const struct device *dev = request->device;
 
-	return dev->map.cluster[v] && !change_covers(request, v) &&
-	       !delta_can_clone(device_writer(dev, v)->delta, &dev->levels[dev->map.level[v]]);
+	return dev->map.cluster[v] && !change_covers(request, v);
 }
 
 bool write_change(struct device_request *request)
