@@ -17,8 +17,8 @@
 #include "image/lock.h"
 #include "image/stack.h"
 #include "image/tree.h"
-#include "lib/disk.h"
 #include "lib/reconcile.h"
+#include "lib/recover.h"
 
 bool change_same_file(const char *a, const char *b)
 {
@@ -230,13 +230,9 @@ int change_look(const struct change *change, const struct snapshot *snapshot, st
 
 int change_recover_top(const struct change *change, struct ploop_error *err)
 {
-	const char *path = change->path;
-	const struct ploop_files files = { .paths = &path, .npaths = 1 };
-	const struct disk_config config = { .files = &files, .write = true, .depth = 16 };
-	struct ploop_disk *disk;
-	int r = disk_open(&config, &disk, err);
+	const struct descriptor *d = change->descriptor;
 
-	return r < 0 ? r : disk_close(disk, err);
+	return recover_images(change->path, d, descriptor_top(d), false, err);
 }
 
 char *change_new_name(const struct change *change)

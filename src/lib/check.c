@@ -6,6 +6,7 @@
 
 #include "base/cleanup.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "image/descriptor.h"
 #include "image/dir.h"
 #include "image/journal.h"
@@ -16,6 +17,7 @@
 #include "job/check-private.h"
 #include "job/check.h"
 #include "job/undo.h"
+#include "lib/recover.h"
 
 const char *ploop_check_kind_name(enum ploop_check_kind kind)
 {
@@ -182,6 +184,25 @@ static int check_chain(struct run *run, const struct descriptor *d, struct dir *
 	return r;
 }
 
+/* Clusters that are only partly there are data, and the rest of them lies below: only the disk as a whole can be made whole. What
+ * stands in the way of that is found by the check. */
+static void complete(const struct run *run, const char *path, const struct descriptor *d)
+{
+	const struct snapshot *chain[TREE_MAX_DEPTH];
+	bool outside = run->options->outside;
+	struct ploop_error why;
+	int n;
+
+	if (run->options->read_only || run->options->repair < PLOOP_CHECK_REPAIR_SAFE)
+		return;
+	n = find_chain(run, d, chain, NULL);
+	if (n < 0 || !recover_is_needed(d, chain[n - 1], outside))
+		return;
+	log_info("%s was not closed: its images are completed first", path);
+	if (recover_images(path, d, chain[n - 1], outside, &why) < 0)
+		log_warning("%s", why.text);
+}
+
 static int check_disk(struct run *run, const char *path, struct ploop_error *err)
 {
 	_descriptor_free_ struct descriptor *d = NULL;
@@ -200,7 +221,10 @@ static int check_disk(struct run *run, const char *path, struct ploop_error *err
 		r = dir_open_parent(NULL, path, &dir, &name, err);
 	if (!r)
 		r = descriptor_read(dir, name, &d, err);
-	return r ? r : check_chain(run, d, dir, err);
+	if (r)
+		return r;
+	complete(run, path, d);
+	return check_chain(run, d, dir, err);
 }
 
 static int check_operand(struct run *run, const char *operand, struct ploop_error *err)

@@ -242,7 +242,7 @@ static int merge_device(const struct ploop_merge_levels *merge, const struct plo
 		return r;
 	}
 	merge_names_pause(&names);
-	log_info("Merging levels %u..%u of %s -> %s", merge->low + 1, high, device->device, device->images[merge->low]);
+	merge_names_tell((const char *const *)device->images + merge->low, high - merge->low + 1, NULL);
 	r = wait_for_end(client, merge, &status, err);
 	if (r < 0)
 		return r;

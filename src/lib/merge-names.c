@@ -163,6 +163,22 @@ void merge_names_unmark(struct merge_names *names)
 	names->marked = false;
 }
 
+void merge_names_tell(const char *const *images, unsigned n, const char *new_image)
+{
+	unsigned low = new_image ? 0 : 1;
+	_free_ char *text = NULL;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	if (!out)
+		return;
+	for (unsigned i = n; i-- > low;)
+		fprintf(out, " %s", images[i]);
+	fprintf(out, " -> %s%s", new_image ? "(new) " : "", new_image ? new_image : images[0]);
+	if (fclose(out) == 0)
+		log_info("Merging image%s:%s", n - low > 1 ? "s" : "", text);
+}
+
 void merge_names_pause(struct merge_names *names)
 {
 	if (names->change.dir)

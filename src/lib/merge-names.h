@@ -43,6 +43,9 @@ int merge_names_begin(struct merge_names *names, const char *descriptor, const c
 int merge_names_mark(struct merge_names *names, struct ploop_error *err);
 void merge_names_unmark(struct merge_names *names);
 
+/* What is merged into what, in the log, as the original told it: newest first. Base first in `images`. */
+void merge_names_tell(const char *const *images, unsigned n, const char *new_image);
+
 /* The merge has begun: the disk's lock is given back until merge_names_commit(). */
 void merge_names_pause(struct merge_names *names);
 

@@ -26,6 +26,7 @@
 #include "image/stack.h"
 #include "io/loop.h"
 #include "lib/merge-names.h"
+#include "lib/recover.h"
 
 #define MERGE_DEPTH 64
 #define MERGE_AT_ONCE 100 /* images; the stack has a limit, and merging in parts is as good */
@@ -348,12 +349,26 @@ static int merge_named(const struct ploop_merge *merge, struct merge_names *name
 
 	if (!images)
 		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "merge");
-	log_info("Merging %u image%s -> %s", merge->nimages - 1, merge->nimages > 2 ? "s" : "",
-		 merge->new_image ? merge->new_image : merge->images[0]);
+	merge_names_tell(merge->images, merge->nimages, merge->new_image);
 	if (merge->new_image)
 		return merge_into_new(merge, names, g, images, sizes, err);
 	memcpy(images, merge->images, merge->nimages * sizeof(*images));
 	return merge_all(merge, names, images, sizes, merge->nimages, err);
+}
+
+/* What is merged must stand in the indexes. Without a descriptor nobody knows what lies below, and the device says what to do. */
+static int complete(const struct merge_names *names, struct ploop_error *err)
+{
+	const struct descriptor *d = names->change.descriptor;
+	const struct snapshot *high;
+
+	if (!names->n)
+		return 0;
+	high = descriptor_find(d, &names->guids[names->n - 1]);
+	if (!recover_is_needed(d, high, true))
+		return 0;
+	log_info("%s was not closed: its images are completed first", d->path);
+	return recover_images(d->path, d, high, true, err);
 }
 
 static int merge_checked(const struct ploop_merge *merge, const char *descriptor, bool alone, struct ploop_error *err)
@@ -367,6 +382,8 @@ static int merge_checked(const struct ploop_merge *merge, const char *descriptor
 
 	if (r == 0 && !alone)
 		r = merge_names_begin(&names, descriptor, merge->images, merge->nimages, merge->new_image, err);
+	if (r == 0)
+		r = complete(&names, err);
 	if (r == 0)
 		r = merge_named(merge, &names, &g, sizes, err);
 	return r < 0 ? r : merge_names_commit(&names, names.n, merge->new_image, err);

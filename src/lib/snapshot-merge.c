@@ -21,6 +21,7 @@ struct piece {
 	char *descriptor;
 	unsigned n;
 	bool raw;
+	struct guid low_guid, high_guid;
 	char *paths[TREE_MAX_DEPTH]; /* absolute */
 	char device[64];             /* that has them all; "" when they are not in use */
 	uint32_t low, high;          /* levels there */
@@ -62,6 +63,8 @@ static int take_files(struct piece *piece, const struct change *change, const st
 		      struct ploop_error *err)
 {
 	piece->raw = descriptor_raw(chain[0]);
+	piece->low_guid = chain[0]->guid;
+	piece->high_guid = chain[n - 1]->guid;
 	piece->descriptor = strdup(change->path);
 	for (; piece->n < n; piece->n++) {
 		const struct snapshot *s = chain[piece->n];
@@ -84,6 +87,13 @@ static bool level_of(const struct ploop_device *device, const char *path, uint32
 		}
 	}
 	return false;
+}
+
+/* In the words of the original. */
+static void tell(const struct piece *piece)
+{
+	log_info("%sline snapshot merge %s -> %s", *piece->device ? "On" : "Off", piece->high_guid.text,
+		 piece->low_guid.text);
 }
 
 /* Nobody but `device` may have them open: they are written to, or go. */
@@ -223,6 +233,8 @@ int ploop_snapshot_merge(const struct ploop_snapshot_merge *what, struct ploop_e
 		if (r < 0)
 			break;
 	}
+	if (r == 0)
+		tell(&piece);
 	if (r == 0)
 		r = *piece.device ? merge_online(what, &piece, err) : merge_offline(what, &piece, err);
 	if (r < 0)

@@ -98,3 +98,41 @@ new_snapshot() {
 	ploop umount d
 	umount fs
 }
+
+# crashed: a disk of two levels whose ploopd was killed with partial clusters in the top.
+crashed() {
+	mkdir -p d
+	new_snapshot
+	small_writes dev/ploop0 "$(daemon_pid ploop0)"
+	ploop umount -d dev/ploop0
+	run ploop check --read-only d
+	[ "$status" -ne 0 ]
+}
+
+@test "after a crash check --repair of the disk completes what a check of one image cannot" {
+	crashed
+	run ploop check --repair=safe d
+	status_is 0
+	output_has "completed"
+	for file in d/root.hds*; do qemu-img check -q -f parallels "$file"; done
+	ploop mount d
+	check_writes dev/ploop0
+	ploop umount d
+}
+
+@test "after a crash a merge of the disk completes its images first; one by file names alone says what to do" {
+	crashed
+	top=$(find d -name "root.hds.*" | head -n 1)
+	mkdir -p apart
+	cp d/root.hds apart/base
+	cp "$top" apart/top
+	run ploop merge apart/top apart/base
+	[ "$status" -ne 0 ]
+	output_has "as the top of its disk"
+	ploop snapshot-merge d
+	[ "$(find d -name "root.hds*" | wc -l)" -eq 1 ]
+	qemu-img check -q -f parallels d/root.hds
+	ploop mount d
+	check_writes dev/ploop0
+	ploop umount d
+}
