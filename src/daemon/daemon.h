@@ -96,6 +96,7 @@ void daemon_stop(struct daemon *daemon, bool force, struct server_peer *peer);
 void daemon_stop_when_idle(struct daemon *daemon);
 
 /* Makes the image that `arguments` name the new top; answers `peer` when the old top is closed. */
+void daemon_push_check(struct daemon *daemon, struct server_peer *peer, struct json_object *arguments);
 void daemon_push(struct daemon *daemon, struct server_peer *peer, struct json_object *arguments);
 
 /* Fills in what was written in part, and holds that; daemon_unsettle() ends the hold. */

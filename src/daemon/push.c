@@ -75,19 +75,13 @@ static void push_done(void *data, int result)
 	server_answer(peer, NULL);
 }
 
-static int check(struct daemon *daemon, struct json_object *arguments, const char **ret_image, struct ploop_error *err)
+static int check(struct daemon *daemon, struct json_object *arguments, struct ploop_error *err)
 {
 	const char *top;
-	int r;
+	int r = message_need_text(arguments, "top", &top, err);
 
-	r = message_need_text(arguments, "image", ret_image, err);
 	if (r == 0)
-		r = message_need_text(arguments, "top", &top, err);
-	if (r < 0)
-		return r;
-	if (**ret_image != '/')
-		return error_set(err, -EPROTO, PLOOP_EXIT_PROTOCOL, "bad message: \"image\" is not an absolute path");
-	r = maintenance_check(daemon, err);
+		r = maintenance_check(daemon, err);
 	if (r < 0)
 		return r;
 	if (strcmp(top, top_of(daemon)))
@@ -98,13 +92,31 @@ static int check(struct daemon *daemon, struct json_object *arguments, const cha
 	return 0;
 }
 
+/* {"top":"/a/delta"}: would another top be taken? Asked before one is made. */
+void daemon_push_check(struct daemon *daemon, struct server_peer *peer, struct json_object *arguments)
+{
+	struct ploop_error err;
+	int r = check(daemon, arguments, &err);
+
+	if (r == 0)
+		r = device_can_push(daemon->device, &err);
+	if (r < 0)
+		server_refuse(peer, &err);
+	else
+		server_answer(peer, NULL);
+}
+
 /* {"image":"/a/new/delta","top":"/a/delta"}: `top` is what the client takes for the top; it is refused when it is mistaken. */
 void daemon_push(struct daemon *daemon, struct server_peer *peer, struct json_object *arguments)
 {
 	struct ploop_error err;
 	const char *image;
-	int r = check(daemon, arguments, &image, &err);
+	int r = message_need_text(arguments, "image", &image, &err);
 
+	if (r == 0 && *image != '/')
+		r = error_set(&err, -EPROTO, PLOOP_EXIT_PROTOCOL, "bad message: \"image\" is not an absolute path");
+	if (r == 0)
+		r = check(daemon, arguments, &err);
 	if (r == 0 && reserve_state(daemon) < 0)
 		r = error_sys(&err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s", daemon->name);
 	if (r == 0)

@@ -131,6 +131,7 @@ static const struct {
 	{ "merge-status", daemon_merge_status },
 	{ "merge-stop", daemon_merge_stop },
 	{ "push", daemon_push },
+	{ "push-check", daemon_push_check },
 	{ "resume", request_resume },
 	{ "settle", daemon_settle },
 	{ "stat", request_stat },

@@ -162,6 +162,9 @@ void device_close(struct device *device, void (*done)(void *data, int result), v
 int device_push(struct device *device, const struct delta *delta, void (*done)(void *data, int result), void *data,
 		struct ploop_error *err);
 
+/* Whether that could begin now, for one who has not made the delta yet: 0, or the reason. */
+int device_can_push(const struct device *device, struct ploop_error *err);
+
 /*
  * A small write over a lower level does not copy the whole cluster before it is done: the rest is filled in later, and while
  * that is so, the file of the top alone is not all that others take it for. device_settle() fills everything in and begins

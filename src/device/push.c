@@ -225,7 +225,7 @@ static void push_begin(struct device_job *job, int result)
 		push_io(push, push->new, IO_WRITE);
 }
 
-static int push_check(const struct device *dev, const struct delta *delta, struct ploop_error *err)
+int device_can_push(const struct device *dev, struct ploop_error *err)
 {
 	int r = job_check(dev, "it cannot get a new top", err);
 
@@ -238,6 +238,15 @@ static int push_check(const struct device *dev, const struct delta *delta, struc
 				 "the host's file system is full and writes wait; make room first");
 	if (dev->nlevels == DEVICE_MAX_LEVELS)
 		return error_set(err, -E2BIG, PLOOP_EXIT_PARAM, "a stack has at most %d deltas", DEVICE_MAX_LEVELS);
+	return 0;
+}
+
+static int push_check(const struct device *dev, const struct delta *delta, struct ploop_error *err)
+{
+	int r = device_can_push(dev, err);
+
+	if (r)
+		return r;
 	if (!delta->format->has_index || delta->geometry.cluster != dev->cluster || delta->geometry.size != dev->size)
 		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM, "%s: is not a delta of the same size and clusters",
 				 delta->file->path);

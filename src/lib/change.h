@@ -93,6 +93,9 @@ int change_fuse(struct descriptor *d, const struct guid *guids, unsigned n);
 /* Are both paths the same file? */
 bool change_same_file(const char *a, const char *b);
 
+/* Would a running device take another top now? 0, or the reason: asked before anything is made. */
+int push_check(const struct ploop_device *device, struct ploop_error *err);
+
 /*
  * Makes `image` the new top of a running device. Returns 0 when it is; -EINPROGRESS when nobody knows, because the
  * device died or does not answer; another errno when the device is as it was.

@@ -32,6 +32,16 @@ static int has_top(const struct ploop_device *device, const char *image)
 	return r;
 }
 
+int push_check(const struct ploop_device *device, struct ploop_error *err)
+{
+	struct json_object *arguments = json_object_new_object();
+
+	if (!arguments)
+		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s", device->device);
+	message_add_text(arguments, "top", device->images[device->nimages - 1]);
+	return control_ask(device->name, "push-check", arguments, NULL, err);
+}
+
 int push_delta(const struct ploop_device *device, const char *image, struct ploop_error *err)
 {
 	struct json_object *arguments = json_object_new_object();

@@ -23,6 +23,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/checked.h"
 #include "base/cleanup.h"
 #include "base/error.h"
 #include "base/log.h"
@@ -42,6 +43,7 @@ struct taking {
 	struct change *change;
 	struct guid guid;  /* of the snapshot */
 	const char *delta; /* the new file, in the descriptor's folder */
+	const char *shown; /* its name as the user gave it; NULL: he did not */
 	unsigned flags;    /* enum ploop_snapshot_flags */
 };
 
@@ -51,7 +53,9 @@ static int choose_guid(const char *uuid, struct guid *ret, struct ploop_error *e
 		guid_generate(ret);
 		return 0;
 	}
-	if (!guid_parse(uuid, ret) || guid_is_top(ret) || guid_is_none(ret))
+	if (!guid_parse(uuid, ret))
+		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM, "Incorrect uuid specified: %s", uuid);
+	if (guid_is_top(ret) || guid_is_none(ret))
 		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM, "Incorrect guid %s", uuid);
 	return 0;
 }
@@ -113,15 +117,30 @@ static int commit(struct taking *taking, const struct geometry *top, struct ploo
 	return r < 0 ? r : change_commit(change, err);
 }
 
+/* A delta ends with a cluster; only a raw base may end anywhere. `what` is how `ploop grow` is told the disk. */
+static int check_end(const struct geometry *top, const char *option, const char *what, struct ploop_error *err)
+{
+	uint64_t end = round_up(top->size, top->cluster);
+
+	if (end == top->size)
+		return 0;
+	return error_set(err, -EINVAL, PLOOP_EXIT_PARAM,
+			 "the base is %llu sectors long, and a delta has whole clusters of %u: grow the base first, by "
+			 "`ploop grow -s %llu %s%s`",
+			 (unsigned long long)(top->size / SECTOR), top->cluster / SECTOR,
+			 (unsigned long long)(end / SECTOR), option, what);
+}
+
 /* Step 4, with or without a file system to freeze. */
 static int switch_top(const struct ploop_device *device, const char *image, const char *folder, bool freezing,
-		      struct ploop_error *err)
+		      const char *shown, struct ploop_error *err)
 {
 	struct freeze *freeze = NULL;
 	int r = freezing ? freeze_start(device, folder, &freeze, err) : 0;
 
 	if (r < 0)
 		return r;
+	log_write(LOG_LEVEL_RESULT, "Creating snapshot dev=%s img=%s", device->device, shown ? shown : image);
 	r = push_delta(device, image, err);
 	if (freeze_end(freeze) == -ETIMEDOUT && r == 0)
 		log_warning("%s: its file system was thawed before the snapshot was taken, as that took too long; it is as "
@@ -139,14 +158,19 @@ static int take_online(struct taking *taking, struct ploop_error *err)
 
 	if (!image)
 		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s", taking->delta);
-	r = change_look(change, descriptor_top(change->descriptor), &top, NULL, err);
+	r = push_check(change->writer, err);
+	if (r == 0)
+		r = change_look(change, descriptor_top(change->descriptor), &top, NULL, err);
+	if (r == 0)
+		r = check_end(&top, "", change->path, err);
 	if (r == 0)
 		r = settle_device(change->writer->name, err);
 	if (r == 0)
 		r = commit(taking, &top, err);
 	if (r < 0)
 		return r;
-	r = switch_top(change->writer, image, change->dir->path, !(taking->flags & PLOOP_SNAPSHOT_NO_FREEZE), err);
+	r = switch_top(change->writer, image, change->dir->path, !(taking->flags & PLOOP_SNAPSHOT_NO_FREEZE),
+		       taking->shown, err);
 	/* When nobody knows, it stays: the delta may be the top already, and hold what was written since. */
 	if (r == -EINPROGRESS)
 		error_prefix(err, r, "%s names the snapshot %s, but nobody knows whether its device does", change->path,
@@ -172,6 +196,8 @@ static int take_offline(struct taking *taking, struct ploop_error *err)
 		if (r == 0)
 			r = change_look(change, top, &geometry, &stack, err);
 	}
+	if (r == 0)
+		r = check_end(&geometry, "", change->path, err);
 	return r < 0 ? r : commit(taking, &geometry, err);
 }
 
@@ -246,10 +272,10 @@ static int find_descriptor(const struct ploop_device *device, char **ret, struct
 
 /* The descriptor beside the image learns of the new delta, as if it had been asked. */
 static int take_in_step(const struct ploop_device *device, const char *descriptor, struct dir *folder, const char *name,
-			unsigned flags, struct ploop_error *err)
+			const char *shown, unsigned flags, struct ploop_error *err)
 {
 	_change_end_ struct change change = { .lock = -EBADF };
-	struct taking taking = { .change = &change, .delta = name, .flags = flags };
+	struct taking taking = { .change = &change, .delta = name, .shown = shown, .flags = flags };
 	int r;
 
 	guid_generate(&taking.guid);
@@ -285,7 +311,7 @@ static uint32_t version_of(const char *image)
 
 /* No descriptor knows of the disk: a file, and the device. */
 static int take_alone(const struct ploop_device *device, struct dir *folder, const char *name, bool freezing,
-		      struct ploop_error *err)
+		      const char *shown, struct ploop_error *err)
 {
 	const struct geometry like = {
 		.version = version_of(device->images[device->nimages - 1]),
@@ -297,12 +323,16 @@ static int take_alone(const struct ploop_device *device, struct dir *folder, con
 
 	if (!image)
 		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s", name);
-	r = settle_device(device->name, err);
+	r = check_end(&like, "-d ", device->device, err);
+	if (r == 0)
+		r = push_check(device, err);
+	if (r == 0)
+		r = settle_device(device->name, err);
 	if (r == 0)
 		r = change_new_delta(folder, name, &like, err);
 	if (r < 0)
 		return r;
-	r = switch_top(device, image, folder->path, freezing, err);
+	r = switch_top(device, image, folder->path, freezing, shown, err);
 	if (r < 0 && r != -EINPROGRESS && dir_unlink(folder, name) == 0)
 		(void)dir_sync(folder);
 	return r;
@@ -343,9 +373,8 @@ static int take_of_device(const struct ploop_device *device, const char *delta, 
 		r = find_descriptor(device, &descriptor, err);
 	if (r < 0)
 		return r;
-	log_write(LOG_LEVEL_RESULT, "Creating snapshot dev=%s img=%s", device->device, delta);
-	return descriptor ? take_in_step(device, descriptor, folder, name, flags, err)
-			  : take_alone(device, folder, name, !(flags & PLOOP_SNAPSHOT_NO_FREEZE), err);
+	return descriptor ? take_in_step(device, descriptor, folder, name, delta, flags, err)
+			  : take_alone(device, folder, name, !(flags & PLOOP_SNAPSHOT_NO_FREEZE), delta, err);
 }
 
 int ploop_snapshot_device(const char *device, const char *delta, unsigned flags, struct ploop_error *err)

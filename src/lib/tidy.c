@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "image/lock.h"
+#include "lib/branch.h"
 #include "lib/change.h"
 
 static bool has_owner(const struct change *change, const struct snapshot *snapshot)
@@ -34,7 +35,10 @@ static bool is_idle(const struct change *change, const struct snapshot *s)
 {
 	bool alone = !s->children && guid_is_none(&s->parent);
 
-	return s->temporary == SNAPSHOT_TEMPORARY && s->children <= 1 && !alone && s->file && !has_owner(change, s);
+	if (s->temporary != SNAPSHOT_TEMPORARY || alone || !s->file || has_owner(change, s))
+		return false;
+	/* With several children it waits until one of them can take its place. */
+	return !s->children || branch_heir(change, s, NULL);
 }
 
 /* The first after number `skip` of them. */

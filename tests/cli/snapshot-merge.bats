@@ -176,6 +176,23 @@ branches() {
 	[ "$(ploop snapshot-list -H -o temporary,uuid d | grep -c ^t)" = 1 ]
 }
 
+@test "snapshot-delete of one that several devices are made on: it goes when they let it" {
+	branches
+	ploop -v-1 mount -d dev/ploop0 d
+	ploop -v-1 mount -r -c other -d dev/ploop1 -u "$C" d
+	run ploop snapshot-delete -u "$B" d
+	status_is 0
+	output_has "marking it as temporary instead (several of them are in use)"
+	[ "$(ploop snapshot-list -H -o temporary,uuid d | grep ^t)" = "t {$B}" ]
+	ploop -v-1 umount -d dev/ploop1
+	# The next change of the disk takes it away, and each child keeps what it holds.
+	ploop snapshot d
+	[ "$(ploop snapshot-list -H -o temporary d | grep -c t)" = 0 ]
+	ploop -v-1 umount -d dev/ploop0
+	run ploop snapshot-list -u "$B" d
+	[ "$status" -ne 0 ]
+}
+
 @test "snapshot-merge -n: a new image takes the place of two" {
 	local before
 	chain

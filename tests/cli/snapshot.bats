@@ -50,6 +50,9 @@ read_mark() {
 	run ploop snapshot -u "$TOP" d
 	status_is 38
 	output_has "Incorrect guid"
+	run ploop snapshot -u xyz d
+	status_is 38
+	output_has "Incorrect uuid specified: xyz"
 	[ ! -e d/DiskDescriptor.xml.journal ]
 }
 
@@ -521,4 +524,21 @@ temporary() {
 	output_has "node     $PWD/dev/ploop7p1"
 	ploop gc --devices --remove
 	nothing_left
+}
+
+@test "a raw base that ends inside a cluster: the refusal says what to do, and that works" {
+	local grow
+	mkdir d
+	truncate -s $((20 * 1048576 - 512)) d/base
+	ploop -v-1 restore-descriptor -f raw -b 2048 d d/base
+	run ploop snapshot d
+	status_is 38
+	grow=$(sed -n 's/.*`ploop \(.*\)`.*/\1/p' <<<"$output")
+	[ ! -e d/DiskDescriptor.xml.journal ]
+	# shellcheck disable=SC2086
+	ploop $grow
+	ploop snapshot d
+	[ "$(ploop snapshot-list -H -o fname d | wc -l)" = 2 ]
+	ploop mount d
+	ploop umount d
 }
