@@ -24,7 +24,7 @@ static int close_all(int first, unsigned last, unsigned flags)
 /* False on a kernel that cannot (5.8): the table is still that of all threads then, and whole. */
 static bool take_table(int keep)
 {
-	if (close_all(keep + 1, ~0U, CLOSE_RANGE_UNSHARE) < 0)
+	if (close_all(keep < FIRST ? FIRST : keep + 1, ~0U, CLOSE_RANGE_UNSHARE) < 0)
 		return false;
 	if (keep > FIRST)
 		(void)close_all(FIRST, (unsigned)keep - 1, 0);
@@ -38,7 +38,7 @@ static void *run(void *data)
 
 	apart->work(apart->data);
 	/* Here and not at the end of the thread, which may be later than whoever waits for it goes on. */
-	if (own)
+	if (own && apart->keep >= 0)
 		close(apart->keep);
 	return NULL;
 }

@@ -10,8 +10,8 @@
 #define EXPORT_APART_H
 
 /*
- * Waits until `work` has run. Of all descriptors above the standard streams it sees only `keep`; what it opens it closes. Returns 0, or a
- * negative errno when it has not run.
+ * Waits until `work` has run. Of all descriptors above the standard streams it sees only `keep` (negative: none); what it opens it
+ * closes. Returns 0, or a negative errno when it has not run.
  */
 int apart_run(void (*work)(void *data), void *data, int keep);
 

@@ -64,6 +64,15 @@ struct export_ops {
 	void (*resized)(struct export *export, void (*done)(void *data, int result), void *data);
 
 	/*
+	 * A device whose engine is dead, and that no other will adopt; the caller knows by its sequence number that it is ours. Both
+	 * block: not for a loop.
+	 */
+	/* What is asked of it fails from now on, instead of waiting for an engine. Optional (NULL: it does so by itself). */
+	int (*fail)(const char *node);
+	/* Removes it, or has it go with its last user. Optional (NULL: nothing is left). */
+	int (*clear)(const char *node);
+
+	/*
 	 * Changing engines. All three, or none (NULL: the kernel's device ends with its engine).
 	 *
 	 * A request that was under way when an engine died comes again to the next one: also when it was carried out and only its

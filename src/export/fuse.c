@@ -437,6 +437,14 @@ static void fuse_leave(struct export *export, void (*left)(void *data), void *da
 	fuse_server_close(self->server, fuse_left, self);
 }
 
+/* Its server is dead: the kernel answers every access with an error. */
+static int fuse_clear(const char *node)
+{
+	const struct loopdev_identity anything = { 0 };
+
+	return strncmp(node, "/dev/loop", 9) ? 0 : loopdev_detach(node, &anything, true);
+}
+
 const struct export_ops export_fuse_ops = {
 	.name = "fuse",
 	.summary = "a FUSE file under a loop device; any kernel from 5.8 on",
@@ -445,6 +453,7 @@ const struct export_ops export_fuse_ops = {
 	.node = fuse_node,
 	.stop = fuse_stop,
 	.resized = fuse_resized,
+	.clear = fuse_clear,
 	.keep = fuse_keep,
 	.adopt = fuse_adopt,
 	.leave = fuse_leave,

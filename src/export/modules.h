@@ -5,6 +5,7 @@
 
 #include "export/export.h"
 
+extern const struct export_ops export_ublk_ops;
 extern const struct export_ops export_fuse_ops;
 extern const struct export_ops export_null_ops;
 

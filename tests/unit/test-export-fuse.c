@@ -103,6 +103,12 @@ void device_submit(struct device *device, struct device_request *request)
 		loop_timer_set(device->loop, &device->timer, 200000);
 }
 
+uint32_t device_cluster(const struct device *device)
+{
+	(void)device;
+	return 1u << 20;
+}
+
 uint64_t device_size(const struct device *device)
 {
 	return device->size;
