@@ -218,6 +218,24 @@ bool device_merge_progress(const struct device *device, uint64_t *ret_total, uin
 int device_resize(struct device *device, uint64_t size, void (*done)(void *data, int result), void *data,
 		  struct ploop_error *err);
 
+struct device_replace_config {
+	unsigned level;            /* not the top, unless the device takes no writes */
+	const struct delta *delta; /* the new one: open for reading; copied */
+	/* Nothing is under way: what names the files may change now. Not 0: nothing is replaced, and `done` gets it. May block for a
+	 * moment. May be NULL. */
+	int (*turn)(void *data);
+	/* 0: nobody uses the old file any more. Else nobody uses the new one. */
+	void (*done)(void *data, int result);
+	void *data;
+};
+
+/*
+ * Another file of the same content takes the place of a level's, while requests go on. That the contents are the same is the
+ * caller's word; format, size and which clusters are there are checked. May block for a moment at its start. One long work at
+ * a time; -EBUSY otherwise.
+ */
+int device_replace(struct device *device, const struct device_replace_config *config, struct ploop_error *err);
+
 struct device_compact_config {
 	unsigned level;          /* whose file becomes shorter */
 	struct io_file *file;    /* of a level below the top: open for writing; takes the place of the one the device has */

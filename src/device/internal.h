@@ -18,6 +18,7 @@
  *	refit.c    the index and header of a delta for another size
  *	resize.c   another size of the device
  *	compact.c  a shorter file
+ *	replace.c  another file of the same content
  *	tracker.c  what has changed; track.c: for a copy, at whose end the device stands still
  *	load.c     reading the indexes at open
  *	map.c      the merged map; alloc.c: the free clusters of a delta

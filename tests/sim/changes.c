@@ -72,6 +72,7 @@ static const struct work {
 	{ "growing", 1, world_grow, NULL },
 	{ "shrinking", 1, world_shrink, NULL },
 	{ "compacting", 1, world_compact, NULL },
+	{ "replacing", 2, world_replace, NULL },
 };
 
 #define NWORKS (sizeof(works) / sizeof(works[0]))

@@ -21,7 +21,7 @@
 struct campaign {
 	uint64_t seed, worlds, ops, cuts, seconds;
 	bool expect_finding, verbose;
-	uint64_t done_worlds, done_ops, done_cuts, done_pushes, done_merges, done_resizes, done_compactions, done_copies,
+	uint64_t done_worlds, done_ops, done_cuts, done_pushes, done_merges, done_resizes, done_compactions, done_copies, done_replaced,
 		done_partials, done_completions;
 	struct timespec start;
 };
@@ -34,7 +34,7 @@ struct session {
 	bool cut_at_end;
 	bool push; /* snapshots are made */
 	bool merge;
-	bool grow, compact, copy; /* while there are requests */
+	bool grow, compact, copy, replace; /* while there are requests */
 	bool shrink;        /* before it is closed */
 	bool chain;
 	bool parts;
@@ -63,6 +63,7 @@ static struct session draw_session(struct world *world)
 	session.grow = prng_one_in(prng, 4);
 	session.compact = prng_one_in(prng, 4);
 	session.copy = prng_one_in(prng, 4);
+	session.replace = prng_one_in(&world->aside, 4);
 	session.shrink = prng_one_in(prng, 6);
 	session.chain = prng_one_in(prng, 3);
 	session.parts = prng_one_in(prng, 2);
@@ -111,6 +112,8 @@ static void happen(struct world *world, const struct session *session)
 		world_compact(world);
 	if (session->copy && prng_one_in(&world->prng, 2))
 		world_copy(world);
+	if (session->replace && prng_one_in(&world->aside, 40))
+		world_replace(world);
 	/* Idle for some seconds: what was dirty is written without being asked. */
 	if (!world->busy && prng_one_in(prng, 8))
 		loop_turn(sim_loop(world->sim), UINT64_C(6000000000));
@@ -353,10 +356,10 @@ static void report(const struct campaign *c)
 	double seconds = seconds_since(&c->start);
 
 	printf("%" PRIu64 " operations, %" PRIu64 " power cuts, %" PRIu64 " snapshots, %" PRIu64 " merges, %" PRIu64
-	       " sizes, %" PRIu64 " compactions, %" PRIu64 " copies, %" PRIu64 " writes of parts, %" PRIu64
+	       " sizes, %" PRIu64 " compactions, %" PRIu64 " copies, %" PRIu64 " replacements, %" PRIu64 " writes of parts, %" PRIu64
 	       " levels completed, %" PRIu64 " worlds in %.1f s: ",
 	       c->done_ops, c->done_cuts, c->done_pushes, c->done_merges, c->done_resizes, c->done_compactions, c->done_copies,
-	       c->done_partials, c->done_completions, c->done_worlds, seconds);
+	       c->done_replaced, c->done_partials, c->done_completions, c->done_worlds, seconds);
 	printf("%.0f operations and %.0f cuts a minute\n", (double)c->done_ops / seconds * 60,
 	       (double)c->done_cuts / seconds * 60);
 }
@@ -381,6 +384,7 @@ int main(int argc, char **argv)
 		c.done_resizes += world.resizes;
 		c.done_compactions += world.compactions;
 		c.done_copies += world.copies;
+		c.done_replaced += world.replaced;
 		c.done_partials += world.partials;
 		c.done_completions += world.completions;
 		if (!good) {

@@ -176,7 +176,8 @@ void world_copy(struct world *world)
 		world_copy_free(copy);
 	} else if (copy && prng_one_in(&world->prng, 40)) {
 		turn_until(copy, &copy->reading, false);
-		end(copy);
+		if (!is_over(copy)) /* the device may have ended it meanwhile */
+			end(copy);
 	} else if (copy && !copy->reading) {
 		if (!take(copy))
 			copy->from = 0;

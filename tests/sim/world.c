@@ -40,6 +40,7 @@ void world_init(struct world *world, uint64_t seed, bool verbose)
 	*world = (struct world){ .seed = seed, .verbose = verbose, .doing = "building" };
 	world->buffers = buffers ? buffers : sim_alloc(WORLD_SLOTS * WORLD_BUFFER);
 	prng_seed(&world->prng, seed);
+	prng_seed(&world->aside, ~seed);
 	world->sim = sim_new(prng_next(&world->prng));
 	disk_draw(&world->disk, &world->prng);
 	oracle_init(&world->oracle, world->disk.size / SECTOR);

@@ -68,6 +68,12 @@ struct world {
 	unsigned compact_level;
 	struct io_file *compact_file; /* of a level below the top, for writing */
 	uint64_t compactions;
+	bool replacing;
+	unsigned replace_level;
+	char replace_path[16]; /* of the other file: the new one, then the old one */
+	struct delta replace_delta;
+	uint64_t replaced;
+	struct prng aside;       /* for what came later, so that older seeds stay what they are */
 	struct world_copy *copy; /* that is made; NULL: none */
 	uint64_t copies;         /* found good */
 	uint64_t completions, partials; /* levels completed after a crash; writes of parts of clusters */
@@ -117,6 +123,8 @@ void world_settle(struct world *world);
 /* world-copy.c: begins a copy, goes on with it, or ends it. And: forgets it; the device is still there. */
 void world_copy(struct world *world);
 void world_copy_drop(struct world *world);
+/* world-replace.c: begins to put another file in the place of one below the top, if that can be. */
+void world_replace(struct world *world);
 /* world-size.c: begins to make the disk larger, if that can be. */
 void world_grow(struct world *world);
 /* Makes it smaller, and waits for that; if nothing is under way. */
@@ -131,7 +139,8 @@ void world_settle_size(struct world *world);
 /* Is long work under way? And: waits until it is over. */
 static inline bool world_works(const struct world *world)
 {
-	return world->preparing || world->pushing || world->merging || world->resizing || world->compacting || world->copy;
+	return world->preparing || world->pushing || world->merging || world->resizing || world->compacting ||
+	       world->replacing || world->copy;
 }
 void world_wait_for_work(struct world *world);
 /* One turn of the loop. */
