@@ -242,6 +242,10 @@ void commit_dirty(struct commit *commit, uint32_t v)
 {
 	if (!commit->writer->delta->format->has_index)
 		return;
+#ifndef DEVICE_BREAK_SHADOW
+	if (commit->writer->shadow)
+		shadow_note(commit->writer->shadow, v, writer_entry(commit->writer, v));
+#endif
 	bitmap_set(&commit->dirty, geometry_page_of(&commit->writer->delta->geometry, v));
 	commit_touch(commit);
 }

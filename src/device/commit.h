@@ -45,7 +45,7 @@ struct commit {
 int commit_init(struct commit *commit, struct writer *writer);
 void commit_fini(struct commit *commit);
 
-/* The map entry of virtual cluster v has changed. */
+/* The map entry of virtual cluster v has changed: it says already what it shall. */
 void commit_dirty(struct commit *commit, uint32_t v);
 
 /* Something else than an entry is to be written by the next commit, which comes in a while. */

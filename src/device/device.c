@@ -69,6 +69,7 @@ static void device_init(struct device *dev, const struct device_config *config)
 	dev->retry_ns = config->retry_ns ? config->retry_ns : RETRY_NS;
 	dev->retry_timer.expired = stall_retry;
 	dev->partial_limit = config->partial_limit;
+	dev->shadow = config->read_only ? NULL : config->shadow;
 	dev->event = config->event;
 	dev->event_data = config->event_data;
 	list_init(&dev->gate);
@@ -123,6 +124,10 @@ int device_open(const struct device_config *config, struct device **ret, struct 
 	if (r) {
 		device_free(dev);
 		return r;
+	}
+	if (dev->shadow) {
+		shadow_level_activate(dev->writer->shadow);
+		shadow_level_set_top(dev->writer->shadow);
 	}
 	*ret = dev;
 	return 0;

@@ -24,6 +24,7 @@
 
 struct device;
 struct loop;
+struct shadow;
 struct writer;
 
 #define DEVICE_MAX_LEVELS 127
@@ -131,6 +132,7 @@ struct device_config {
 	bool read_only;
 	enum device_on_full on_full;
 	unsigned partial_limit; /* clusters that may be written in part over a lower level at a time; 0: the engine's own */
+	struct shadow *shadow; /* remembers what is answered, should this process die (shadow.h); or NULL */
 	uint64_t retry_ns;                                  /* DEVICE_FULL_STOP: time between tries; 0 means 1 s */
 	void (*event)(void *data, enum device_event event); /* may be NULL */
 	void *event_data;

@@ -32,6 +32,7 @@
 #include "device/device.h"
 #include "device/map.h"
 #include "device/partial.h"
+#include "device/shadow.h"
 #include "device/writer.h"
 #include "io/loop.h"
 
@@ -65,6 +66,7 @@ struct device {
 
 	struct partials *partials;
 	unsigned partial_limit;
+	struct shadow *shadow; /* or NULL */
 	struct device_job *job;     /* long work that is under way */
 	bool job_holds;             /* it has let the device settle */
 	struct device_merge *merge; /* the same, when it is a merge */

@@ -61,6 +61,8 @@ struct writer *merge_turn_top(struct device_merge *merge)
 	struct writer *old = dev->writer;
 
 	dev->writer = dev->under;
+	if (dev->shadow)
+		shadow_level_set_top(dev->writer->shadow);
 	dev->under = NULL;
 	dev->under_end = 0;
 	dev->nlevels--;

@@ -339,8 +339,8 @@ static int load_table(const struct opening *opening)
 	return r;
 }
 
-/* 1: the level has a table; where, in *ret. An extension that is damaged is an affair of those who would write. */
-static int find_table(const struct delta *delta, struct partial_table *ret, uint64_t *ret_size, struct ploop_error *err)
+int partials_find_table(const struct delta *delta, struct partial_table *ret, uint64_t *ret_size,
+			struct ploop_error *err)
 {
 	const struct geometry *g = &delta->geometry;
 	uint8_t *cluster;
@@ -377,7 +377,7 @@ int partials_load(struct device *dev, unsigned level, struct ploop_error *err)
 
 	if (!opening.delta->format->has_index || !g->extension)
 		return 0;
-	r = find_table(opening.delta, &partials->table, &size, err);
+	r = partials_find_table(opening.delta, &partials->table, &size, err);
 	if (r <= 0)
 		return r;
 	if (level != device_top_level(dev))

@@ -79,6 +79,8 @@ int partials_allot(struct partials *partials, uint32_t pages)
 	if (!partials->sequences || !partials->slots || bitmap_init(&partials->dirty, pages) ||
 	    bitmap_init(&partials->newer, pages))
 		return -ENOMEM;
+	if (partials->writer->shadow && shadow_level_allot(partials->writer->shadow, nslots))
+		return -ENOMEM;
 	partials->nslots = nslots;
 	partials->count[PARTIAL_FREE] = nslots;
 	partials->limit = (unsigned)min_u64(partials_live_limit(partials->device), nslots);
@@ -92,6 +94,20 @@ int partials_allot(struct partials *partials, uint32_t pages)
 	return 0;
 }
 
+/* What should outlive us. */
+static void note(const struct partials *partials, const struct partial *partial)
+{
+	struct shadow_level *shadow = partials->writer->shadow;
+	struct shadow_partial record = { .v = partial->v };
+
+	if (!shadow)
+		return;
+	if (partial->state != PARTIAL_FREE && partial->state != PARTIAL_RESERVED)
+		record.cluster = partial->cluster;
+	memcpy(record.valid, partial->valid, sizeof(record.valid));
+	shadow_note_partial(shadow, (uint32_t)(partial - partials->slots), &record);
+}
+
 void partial_set_state(struct partials *partials, struct partial *partial, enum partial_state state)
 {
 	partials->count[partial->state]--;
@@ -99,6 +115,7 @@ void partial_set_state(struct partials *partials, struct partial *partial, enum 
 	partial->state = state;
 	partials->count[state]++;
 	list_push_back(&partials->lists[state], &partial->node);
+	note(partials, partial);
 }
 
 static uint32_t page_of(const struct partials *partials, const struct partial *partial)
@@ -245,6 +262,8 @@ void partial_publish(struct partials *partials, struct partial *partial, uint64_
 	}
 	if (partial->state == PARTIAL_RESERVED)
 		go_live(partials, partial);
+	else
+		note(partials, partial);
 	device_note(partials->device, (uint64_t)partial->v * partials->device->cluster + from,
 		    (uint64_t)partial->v * partials->device->cluster + to);
 	if (partial->nvalid == partial->units)

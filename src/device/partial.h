@@ -195,6 +195,10 @@ void partials_commit_done(const struct writer *writer);
 /* partial-table.c: the table comes, or goes. Going: nothing is live any more, and all entries are durable. partials_poke() is
  * called when that is over. */
 void partials_turn(struct partials *partials, bool on);
+/* 1: the file of the delta has a table; where, and how long the file is. 0: none. An extension that is damaged is an affair of those
+ * who would write. */
+int partials_find_table(const struct delta *delta, struct partial_table *ret, uint64_t *ret_size,
+			struct ploop_error *err);
 /* At open, after the indexes were read: takes over what the table of this level says, if it has one. Blocks. */
 int partials_load(struct device *device, unsigned level, struct ploop_error *err);
 /* Rule 8: brings the table of an image that was opened up to date. The file is synced. Blocks. */

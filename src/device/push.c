@@ -131,6 +131,12 @@ static void push_switch(struct device_push *push)
 	dev->nlevels++;
 	dev->writer = push->new;
 	dev->top = push->new->delta;
+	if (dev->shadow) {
+		/* All of the old one is durable. */
+		shadow_level_set_top(push->new->shadow);
+		shadow_level_free(push->old->shadow);
+		push->old->shadow = NULL;
+	}
 	push->new = NULL;
 	gate_open(dev);
 	push->step = PUSH_RETIRE;
@@ -286,6 +292,8 @@ int device_push(struct device *dev, const struct delta *delta, void (*done)(void
 		push_free(push);
 		return error_set(err, -ENOMEM, PLOOP_EXIT_MALLOC, "no memory for another delta");
 	}
+	if (push->new->shadow)
+		shadow_level_activate(push->new->shadow);
 	push->device = dev;
 	push->old = dev->writer;
 	push->op.done = push_done;

@@ -183,6 +183,8 @@ int refit_init(struct refit *refit)
 				 writer->alloc.file + 2 * (uint64_t)g->clusters + 4096);
 	int r = alloc_grow(&writer->alloc, limit);
 
+	if (!r && writer->shadow)
+		r = shadow_level_grow(writer->shadow, g->clusters);
 	refit->waiter.done = refit_committed;
 	refit->task.run = refit_task;
 	refit->timer.expired = refit_retry;

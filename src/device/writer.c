@@ -225,6 +225,8 @@ int writer_open_lower(struct device *device, unsigned level, struct writer **ret
 		writer_free(writer);
 		return r;
 	}
+	if (writer->shadow)
+		shadow_level_activate(writer->shadow);
 	*ret = writer;
 	return 0;
 }
@@ -252,6 +254,9 @@ int writer_new(struct device *device, unsigned level, struct writer **ret)
 	writer->level = level;
 	writer->delta = &device->levels[level];
 	r = commit_init(&writer->commit, writer);
+	if (!r && device->shadow)
+		r = shadow_level_new(device->shadow, writer->delta->file->path,
+				     writer->delta->format->has_index ? device->map.count : 0, &writer->shadow);
 	if (r) {
 		writer_free(writer);
 		return r;
@@ -280,5 +285,6 @@ void writer_free(struct writer *writer)
 	commit_fini(&writer->commit);
 	alloc_fini(&writer->alloc);
 	map_fini(&writer->own);
+	shadow_level_free(writer->shadow);
 	free(writer);
 }

@@ -13,6 +13,7 @@
 
 struct device;
 struct ploop_error;
+struct shadow_level;
 
 struct writer {
 	struct device *device;
@@ -23,6 +24,7 @@ struct writer {
 	struct map own;
 	struct alloc alloc;
 	struct commit commit;
+	struct shadow_level *shadow; /* NULL: nobody wants to know when we die */
 };
 
 /* Whether the delta may be written to at all; else -EROFS and why. */

@@ -27,6 +27,8 @@ struct sim {
 	bool clone;
 	bool cut;
 	enum sim_cut cut_kind;
+	void (*on_cut)(void *data, enum sim_cut kind);
+	void *on_cut_data;
 	uint64_t cut_in;   /* steps until the cut; 0: none */
 	uint64_t now;      /* virtual nanoseconds */
 	uint64_t sequence; /* orders submissions and completions */
@@ -316,6 +318,12 @@ void sim_set_cut(struct sim *sim, enum sim_cut kind)
 	sim->cut_kind = kind;
 }
 
+void sim_on_cut(struct sim *sim, void (*call)(void *data, enum sim_cut kind), void *data)
+{
+	sim->on_cut = call;
+	sim->on_cut_data = data;
+}
+
 bool sim_is_cut(const struct sim *sim)
 {
 	return sim->cut;
@@ -325,6 +333,8 @@ void sim_cut(struct sim *sim)
 {
 	if (sim->cut)
 		return;
+	if (sim->on_cut)
+		sim->on_cut(sim->on_cut_data, sim->cut_kind);
 	sim->cut = true;
 	sim->cut_in = 0;
 	/* What is in flight may have reached the disk's cache, in any order. */

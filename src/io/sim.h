@@ -82,6 +82,8 @@ enum sim_cut {
 	SIM_CUT_PROCESS,
 };
 void sim_set_cut(struct sim *sim, enum sim_cut kind);
+/* Called at the moment of each cut, before anybody else notices. */
+void sim_on_cut(struct sim *sim, void (*call)(void *data, enum sim_cut kind), void *data);
 void sim_boot(struct sim *sim);
 
 /* Changes made to a file since it was created: writes, zeroing, lengths. 0 when there is no such file. */

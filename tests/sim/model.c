@@ -22,7 +22,7 @@ struct campaign {
 	uint64_t seed, worlds, ops, cuts, seconds;
 	bool expect_finding, verbose;
 	uint64_t done_worlds, done_ops, done_cuts, done_pushes, done_merges, done_resizes, done_compactions, done_copies, done_replaced,
-		done_partials, done_completions;
+		done_partials, done_completions, done_replays;
 	struct timespec start;
 };
 
@@ -357,9 +357,9 @@ static void report(const struct campaign *c)
 
 	printf("%" PRIu64 " operations, %" PRIu64 " power cuts, %" PRIu64 " snapshots, %" PRIu64 " merges, %" PRIu64
 	       " sizes, %" PRIu64 " compactions, %" PRIu64 " copies, %" PRIu64 " replacements, %" PRIu64 " writes of parts, %" PRIu64
-	       " levels completed, %" PRIu64 " worlds in %.1f s: ",
+	       " levels completed, %" PRIu64 " replays, %" PRIu64 " worlds in %.1f s: ",
 	       c->done_ops, c->done_cuts, c->done_pushes, c->done_merges, c->done_resizes, c->done_compactions, c->done_copies,
-	       c->done_replaced, c->done_partials, c->done_completions, c->done_worlds, seconds);
+	       c->done_replaced, c->done_partials, c->done_completions, c->done_replays, c->done_worlds, seconds);
 	printf("%.0f operations and %.0f cuts a minute\n", (double)c->done_ops / seconds * 60,
 	       (double)c->done_cuts / seconds * 60);
 }
@@ -387,6 +387,7 @@ int main(int argc, char **argv)
 		c.done_replaced += world.replaced;
 		c.done_partials += world.partials;
 		c.done_completions += world.completions;
+		c.done_replays += world.replays;
 		if (!good) {
 			printf("FINDING: %s\nrepeat with: --seed %" PRIu64 " --worlds 1 -v\n", world.finding,
 			       world.seed);

@@ -45,6 +45,7 @@ void world_init(struct world *world, uint64_t seed, bool verbose)
 	disk_draw(&world->disk, &world->prng);
 	oracle_init(&world->oracle, world->disk.size / SECTOR);
 	disk_build(&world->disk, world->sim, &world->prng, &world->oracle);
+	world_shadow_init(world);
 	for (unsigned i = 0; i < WORLD_SLOTS; i++) {
 		world->slots[i].world = world;
 		world->slots[i].buffer = world->buffers + i * WORLD_BUFFER;
@@ -59,6 +60,7 @@ void world_init(struct world *world, uint64_t seed, bool verbose)
 void world_fini(struct world *world)
 {
 	oracle_fini(&world->oracle);
+	world_shadow_fini(world);
 	sim_free(world->sim);
 }
 
@@ -468,6 +470,7 @@ int world_open(struct world *world, bool read_only, enum device_on_full on_full)
 		.read_only = read_only,
 		.on_full = on_full,
 		.partial_limit = world->disk.partial_limit,
+		.shadow = world->shadow,
 		.event = on_event,
 		.event_data = world,
 	};
@@ -478,7 +481,9 @@ int world_open(struct world *world, bool read_only, enum device_on_full on_full)
 	world->read_only = read_only;
 	world->opening = true;
 	world->closing = world->closed = world->preparing = false;
-	r = world_complete(world);
+	r = world_shadow_replay(world);
+	if (!r)
+		r = world_complete(world);
 	if (r)
 		return r;
 	r = disk_open(&world->disk, world->sim, read_only, world->levels);
@@ -581,6 +586,7 @@ bool world_read_all(struct world *world, bool settling)
 		submit(world, DEVICE_READ, 0, s, min_u64(step, world->oracle.sectors - s), settling);
 	}
 	world_wait(world);
+	world->unsettled &= !settling || sim_is_cut(world->sim);
 	return !sim_is_cut(world->sim);
 }
 
@@ -596,6 +602,7 @@ void world_recover(struct world *world)
 		world->power_cut = false;
 	}
 	world->cuts += world->power_cut;
+	world->unsettled |= world->power_cut || !sim_is_cut(world->sim);
 	world->lost = false;
 	if (world->verbose)
 		printf("  %s\n", world->power_cut ? "power cut" : "process gone");
@@ -604,6 +611,7 @@ void world_recover(struct world *world)
 	if (!world->closed)
 		close_device(world);
 	keep_top(world);
+	world_shadow_recover(world);
 	sim_boot(world->sim);
 	world_settle_size(world);
 	if (!disk_check(&world->disk, world->sim, unsure ? DISK_ANY : DISK_IN_USE))

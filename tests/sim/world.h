@@ -78,6 +78,11 @@ struct world {
 	uint64_t copies;         /* found good */
 	uint64_t completions, partials; /* levels completed after a crash; writes of parts of clusters */
 	bool lost;             /* device_close() failed: what was not flushed may be gone, as after a crash */
+	struct shadow *shadow; /* what outlives a process */
+	int remembered;        /* as it was when the process died; -1: it did not */
+	bool replay;           /* the files do not say it yet */
+	bool unsettled;        /* something else than a process was lost, and what that left was not read yet */
+	uint64_t replays;
 	enum sim_cut cut_kind; /* of the next one */
 	bool power_cut;        /* the last one was of the power */
 	bool parts;            /* mostly small requests, anywhere */
@@ -99,6 +104,12 @@ void world_fini(struct world *world);
 
 /* A finding: does not return. */
 void world_fail(struct world *world, const char *format, ...) __attribute__((format(printf, 2, 3), noreturn));
+
+/* world-shadow.c: memory for a new world; of one that is over; after a cut; and: the files are made to say what it knows. */
+void world_shadow_init(struct world *world);
+void world_shadow_fini(struct world *world);
+void world_shadow_recover(struct world *world);
+int world_shadow_replay(struct world *world);
 
 /* complete.c: levels below the top that a crash left with partial clusters are made whole. */
 int world_complete(struct world *world);
