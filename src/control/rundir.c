@@ -147,19 +147,55 @@ static unsigned long long start_of(pid_t pid)
 	return state == 'Z' || state == 'X' ? 0 : start;
 }
 
-pid_t rundir_pid(const char *name)
+/* The processes that the file names, 0 for those that are dead. Returns how many it names. */
+static int owners(const char *name, pid_t ret[2])
 {
+	unsigned long long start[2];
 	char path[PATH_MAX];
 	_free_ char *text = NULL;
-	unsigned long long start;
 	size_t len;
-	int pid;
+	int n;
 
-	if (rundir_path(name, "pid", path) < 0 || fd_read_file(AT_FDCWD, path, 64, &text, &len) < 0)
+	if (rundir_path(name, "pid", path) < 0 || fd_read_file(AT_FDCWD, path, 128, &text, &len) < 0)
 		return 0;
-	if (sscanf(text, "%d %llu", &pid, &start) != 2 || pid <= 0 || !start)
-		return 0;
-	return start_of(pid) == start ? pid : 0;
+	n = sscanf(text, "%d %llu %d %llu", &ret[0], &start[0], &ret[1], &start[1]) / 2;
+	for (int i = 0; i < n; i++)
+		if (ret[i] <= 0 || !start[i] || start_of(ret[i]) != start[i])
+			ret[i] = 0;
+	return n;
+}
+
+pid_t rundir_pid(const char *name)
+{
+	pid_t pids[2] = { 0 };
+
+	(void)owners(name, pids);
+	return pids[0] ? pids[0] : pids[1];
+}
+
+pid_t rundir_engine(const char *name)
+{
+	pid_t pids[2] = { 0 };
+	int n = owners(name, pids);
+
+	return n ? pids[n - 1] : 0;
+}
+
+static void print_owner(char *text, size_t room, pid_t pid)
+{
+	size_t len = strlen(text);
+
+	if (pid)
+		snprintf(text + len, room - len, "%d %llu\n", (int)pid, start_of(pid));
+}
+
+int rundir_own(const char *name, pid_t keeper, pid_t engine)
+{
+	char text[128] = "";
+
+	print_owner(text, sizeof(text), keeper);
+	print_owner(text, sizeof(text), engine);
+	return rundir_write(name, "pid", text, strlen(text));
 }
 
 /* Makes the directory under a name nobody looks at. */
@@ -180,7 +216,8 @@ static int prepare(char path[PATH_MAX], struct ploop_error *err)
 	fd = open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return error_sys(err, -errno, PLOOP_EXIT_MKDIR, "%s", file);
-	snprintf(text, sizeof(text), "%d %llu\n", (int)getpid(), start_of(getpid()));
+	text[0] = '\0';
+	print_owner(text, sizeof(text), getpid());
 	r = fd_write(fd, text, strlen(text));
 	return r < 0 ? error_sys(err, r, PLOOP_EXIT_WRITE, "%s", file) : 0;
 }

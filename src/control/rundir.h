@@ -4,7 +4,8 @@
  *
  *	/run/ploop/lock             held while a name is chosen
  *	/run/ploop/ploop0/          0700; one for each device, dead or alive
- *		pid                 "PID START", START from /proc/PID/stat, so that a pid used again is seen
+ *		pid                 "PID START", START from /proc/PID/stat, so that a pid used again is seen; two lines where the
+ *		                    device has a keeper (daemon/keeper.h): the keeper's first
  *		state.json          what is served and how, see state.h
  *		control             the socket
  *
@@ -43,14 +44,19 @@ int rundir_path(const char *name, const char *file, char ret[PATH_MAX]);
 /* Takes the name `wanted`, or the lowest free one when it is NULL, for the calling process. */
 int rundir_claim(const char *wanted, char ret[RUNDIR_NAME], struct ploop_error *err);
 
+/* Says whose the device is from now on: `engine`, and `keeper` (0: nobody keeps it). */
+int rundir_own(const char *name, pid_t keeper, pid_t engine);
+
 /* The name that rundir_claim(NULL) would take now. */
 int rundir_next(char ret[RUNDIR_NAME], struct ploop_error *err);
 
 /* Gives a name back: nodes, then directory. Not an error when it is gone. */
 int rundir_remove(const char *name);
 
-/* The process that has the device; 0 when it is dead. */
+/* The process that has the device, which is its keeper if it has one; 0 when it is dead. */
 pid_t rundir_pid(const char *name);
+/* The process that serves it; 0: none, now. */
+pid_t rundir_engine(const char *name);
 
 /* All names in use, by number. The caller frees. */
 int rundir_list(char (**ret)[RUNDIR_NAME], size_t *ret_n, struct ploop_error *err);

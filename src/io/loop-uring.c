@@ -274,6 +274,16 @@ static int uring_wait(struct loop *loop, uint64_t timeout)
 	return 0;
 }
 
+/* A ring ends, and lets go of its files, when all of its operations have. */
+static int uring_hold(struct loop *loop, int fd)
+{
+	int files[LOOP_FILES] = { fd };
+
+	for (unsigned i = 1; i < LOOP_FILES; i++)
+		files[i] = -1;
+	return io_uring_register_files(&uring_loop(loop)->ring, files, LOOP_FILES);
+}
+
 static int uring_watch(struct loop *loop, struct loop_watch *watch)
 {
 	struct uring_loop *self = uring_loop(loop);
@@ -327,6 +337,7 @@ static const struct loop_ops loop_uring_ops = {
 	.unwatch = uring_unwatch,
 	.now = loop_monotonic,
 	.free = uring_free,
+	.hold = uring_hold,
 };
 
 /* From what the newest kernels take to what all take. */

@@ -173,6 +173,12 @@ void loop_watch_remove(struct loop *loop, struct loop_watch *watch)
 	loop->ops->unwatch(loop, watch);
 }
 
+int loop_hold(struct loop *loop, int fd)
+{
+	/* Without a ring only threads begin things, and a process is there until they have ended. */
+	return loop->ops->hold ? loop->ops->hold(loop, fd) : 0;
+}
+
 uint64_t loop_now(struct loop *loop)
 {
 	return loop->ops->now(loop);

@@ -57,6 +57,8 @@ struct loop_ops {
 	/* The loop's clock in nanoseconds. Required. */
 	uint64_t (*now)(struct loop *loop);
 	void (*free)(struct loop *loop);
+	/* Optional: see loop_hold(). */
+	int (*hold)(struct loop *loop, int fd);
 };
 
 /* The part all kinds share; a kind embeds it first in its own struct. */
@@ -88,6 +90,14 @@ void loop_timer_cancel(struct loop *loop, struct loop_timer *timer);
 
 int loop_watch_add(struct loop *loop, struct loop_watch *watch);
 void loop_watch_remove(struct loop *loop, struct loop_watch *watch);
+
+/*
+ * Keeps a copy of the descriptor for as long as anything that was begun by this loop is under way, though the process be gone: of
+ * what a process has begun when it is killed, some goes on in the kernel. Who holds the other end of a socket is told by its
+ * end. Once a loop. (The table of registered files of a ring is used for it: who wants files there puts them into that.)
+ */
+int loop_hold(struct loop *loop, int fd);
+#define LOOP_FILES 8u /* of that table; the first is what is held */
 
 uint64_t loop_now(struct loop *loop);
 

@@ -6,6 +6,7 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -95,6 +96,32 @@ static void test_claim(void **state)
 	assert_int_equal(rundir_remove("ploop0"), 0);
 	assert_int_equal(rundir_remove("ploop2"), 0);
 	assert_int_equal(rundir_remove("ploop10"), 0);
+}
+
+/* A keeper and an engine: the device is there as long as one of them is. */
+static void test_two_owners(void **state)
+{
+	char name[RUNDIR_NAME];
+	pid_t child;
+
+	(void)state;
+	assert_int_equal(rundir_claim("ploop20", name, NULL), 0);
+	assert_int_equal(rundir_engine(name), getpid());
+	child = fork();
+	if (!child) {
+		pause();
+		_exit(0);
+	}
+	assert_int_equal(rundir_own(name, getpid(), child), 0);
+	assert_int_equal(rundir_pid(name), getpid());
+	assert_int_equal(rundir_engine(name), child);
+	assert_int_equal(rundir_own(name, child, getpid()), 0);
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	assert_int_equal(rundir_pid(name), getpid());
+	assert_int_equal(rundir_own(name, getpid(), child), 0);
+	assert_int_equal(rundir_engine(name), 0);
+	assert_int_equal(rundir_remove(name), 0);
 }
 
 static void test_race(void **state)
@@ -212,6 +239,7 @@ static void test_state(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_two_owners),
 		cmocka_unit_test(test_names),      cmocka_unit_test(test_claim), cmocka_unit_test(test_race),
 		cmocka_unit_test(test_reused_pid), cmocka_unit_test(test_nodes), cmocka_unit_test(test_state),
 	};
