@@ -103,6 +103,8 @@ static void merge_quit(struct device_merge *merge)
 
 	if (!dev->under_end) {
 		/* Entries that were written say what the levels above say, and merge_copied() has noted that they are there. */
+		if (merge->committed)
+			writer_finish(dev->under);
 		writer_free(dev->under);
 		dev->under = NULL;
 	}
@@ -191,6 +193,7 @@ static void merge_committed(struct device_commit_waiter *waiter, int result)
 {
 	struct device_merge *merge = container_of(waiter, struct device_merge, waiter);
 
+	merge->committed = !result;
 	if (merge->step == MERGE_QUIT)
 		merge_later(merge, MERGE_QUIT);
 	else if (result)

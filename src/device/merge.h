@@ -53,6 +53,7 @@ struct device_merge {
 	struct merge_copy copies[MERGE_COPIES];
 	unsigned busy;
 	bool copied; /* something, in this batch */
+	bool committed; /* the last commit went well */
 	void *buffers;
 	struct device_commit_waiter waiter;
 	struct loop_timer timer;

@@ -381,6 +381,18 @@ static void keep_merge_file(struct world *world)
 	world->merging = false;
 }
 
+/* A merge of lower levels that was stopped leaves the one that it wrote to closed, as nobody else will. */
+static void check_stopped(struct world *world, const struct disk_level *low)
+{
+	const uint8_t in_use[4] = { 0x59, 0x6e, 0x6f, 0x74 };
+	uint8_t mark[4];
+
+	if (low->raw || world->may_fail || world->merge_high == world->disk.nlevels - 1)
+		return;
+	if (io_pread(world->merge_file, mark, sizeof(mark), 44) == 0 && !memcmp(mark, in_use, sizeof(mark)))
+		world_fail(world, "%s is still marked as in use though its merge was stopped", low->path);
+}
+
 static void on_merged(void *data, int result)
 {
 	struct world *world = data;
@@ -390,6 +402,8 @@ static void on_merged(void *data, int result)
 		printf("  merged: %d\n", result);
 	if (result && result != -ECANCELED && !push_may_fail(world, result))
 		world_fail(world, "device_merge: %s", strerror(-result));
+	if (result == -ECANCELED && !sim_is_cut(world->sim))
+		check_stopped(world, low);
 	keep_merge_file(world);
 	if (!result || !sim_is_cut(world->sim)) /* else world_settle_size() finds out */
 		world_adopt_size(world, low, device_geometry(world->device, world->merge_low)->size);
