@@ -14,7 +14,6 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "image/lock.h"
-#include "lib/branch.h"
 #include "lib/change.h"
 
 static bool has_owner(const struct change *change, const struct snapshot *snapshot)
@@ -35,10 +34,8 @@ static bool is_idle(const struct change *change, const struct snapshot *s)
 {
 	bool alone = !s->children && guid_is_none(&s->parent);
 
-	if (s->temporary != SNAPSHOT_TEMPORARY || alone || !s->file || has_owner(change, s))
-		return false;
-	/* With several children it waits until one of them can take its place. */
-	return !s->children || branch_heir(change, s, NULL);
+	/* With several children it waits, as the original does, until one is left, or somebody deletes it. */
+	return s->temporary == SNAPSHOT_TEMPORARY && s->children <= 1 && !alone && s->file && !has_owner(change, s);
 }
 
 /* The first after number `skip` of them. */
