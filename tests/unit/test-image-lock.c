@@ -130,35 +130,50 @@ static void test_holder_is_named(void **state)
 	close(fd);
 }
 
+/* Tries to write when `go` is closed, tells whether it may, and holds it until `end` is closed. */
+static void race(const int go[2], const int told[2], const int end[2])
+{
+	int fd = open_image();
+	char byte;
+
+	close(go[1]);
+	close(end[1]);
+	if (read(go[0], &byte, 1) != 0)
+		_exit(2);
+	byte = take(fd, FILE_LOCK_NONE, FILE_LOCK_WRITE) == 0;
+	if (write(told[1], &byte, 1) != 1 || read(end[0], &byte, 1) != 0)
+		_exit(2);
+	_exit(0);
+}
+
 /* Two at the same moment: never both, and not for long none. */
 static void test_race(void **state)
 {
 	(void)state;
 	for (int round = 0; round < 10; round++) {
-		int winners = 0, status, go[2];
+		int winners = 0, status, go[2], told[2], end[2];
 		pid_t pids[4];
+		char won;
 
-		assert_int_equal(pipe(go), 0);
+		assert_int_equal(pipe(go) | pipe(told) | pipe(end), 0);
 		for (int i = 0; i < 4; i++) {
 			pids[i] = fork();
-			if (!pids[i]) {
-				char byte;
-				int fd = open_image();
-
-				close(go[1]);
-				if (read(go[0], &byte, 1) != 0)
-					_exit(2);
-				if (take(fd, FILE_LOCK_NONE, FILE_LOCK_WRITE) < 0)
-					_exit(0);
-				usleep(200000);
-				_exit(1);
-			}
+			if (!pids[i])
+				race(go, told, end);
 		}
 		close(go[0]);
 		close(go[1]);
 		for (int i = 0; i < 4; i++) {
+			assert_int_equal(read(told[0], &won, 1), 1);
+			winners += won;
+		}
+		close(told[0]);
+		close(told[1]);
+		close(end[0]);
+		close(end[1]);
+		for (int i = 0; i < 4; i++) {
 			waitpid(pids[i], &status, 0);
-			winners += WEXITSTATUS(status) == 1;
+			assert_int_equal(status, 0);
 		}
 		assert_true(winners <= 1);
 	}
