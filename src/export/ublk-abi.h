@@ -38,7 +38,7 @@ enum ublk_command_number {
 	UBLK_GET_FEATURES = 0x13,
 	UBLK_DEL_DEV_ASYNC = 0x14,
 	UBLK_UPDATE_SIZE = 0x15,
-	UBLK_QUIESCE_DEV = 0x16,
+	UBLK_TRY_STOP_DEV = 0x17,
 };
 
 /* A command to the character device of a queue; fits into an ordinary ring entry. */
@@ -60,7 +60,7 @@ struct ublk_io_command {
 #define UBLK_F_USER_RECOVERY_REISSUE (UINT64_C(1) << 4)
 #define UBLK_F_CMD_IOCTL_ENCODE (UINT64_C(1) << 6)
 #define UBLK_F_UPDATE_SIZE (UINT64_C(1) << 10)
-#define UBLK_F_QUIESCE (UINT64_C(1) << 12)
+#define UBLK_F_SAFE_STOP (UINT64_C(1) << 17)
 
 enum ublk_state { UBLK_DEAD, UBLK_LIVE, UBLK_QUIESCED };
 

@@ -39,8 +39,8 @@
 #define DISCARD_MAX (UINT32_C(1) << 23) /* sectors: 4 GiB */
 #define KEPT_FORMAT "1 ublk %u"
 /* Something like udev may look at the device for a moment. */
-#define CLAIM_TRIES 20
-#define CLAIM_PAUSE_MS 50
+#define STOP_TRIES 20
+#define STOP_PAUSE_MS 50
 /* An old kernel notices within 5 s that a server has died. */
 #define RECOVERY_TRIES 1500
 #define RECOVERY_PAUSE_MS 20
@@ -53,6 +53,7 @@ struct ublk_export {
 	struct ublk_info info;
 	char node[UBLK_NODE];
 	bool encoded;
+	bool safe_stop; /* the kernel knows itself whether the device is in use */
 	int channel;  /* until the queue has it */
 	bool added;   /* there is a device in the kernel, and it is ours to remove */
 	bool ready;   /* started and not stopping */
@@ -237,6 +238,7 @@ static void ublk_prepare(struct ublk_export *self)
 	uint64_t features = ublk_features();
 
 	self->encoded = features & UBLK_F_CMD_IOCTL_ENCODE;
+	self->safe_stop = features & UBLK_F_SAFE_STOP;
 	self->export.ops = features & UBLK_F_UPDATE_SIZE ? &export_ublk_ops : &export_ublk_fixed_ops;
 }
 
@@ -463,29 +465,29 @@ static void ublk_leave(struct export *export, void (*left)(void *data), void *da
 
 /* Stopping */
 
-static int claim(struct ublk_export *self)
+/* Unless somebody uses it. What is not open has nothing in the kernel's cache that the engine does not have. */
+static int try_halt(struct ublk_export *self)
 {
-	int r = -EBUSY;
+	_close_ int claimed = -EBADF;
 
-	for (unsigned i = 0; i < CLAIM_TRIES && r == -EBUSY; i++) {
-		if (i)
-			ublk_pause(CLAIM_PAUSE_MS);
-		r = ublk_claim(self->info.id);
-	}
-	return r;
+	if (self->safe_stop)
+		return ublk_simple(UBLK_TRY_STOP_DEV, self->info.id, 0);
+	claimed = ublk_claim(self->info.id);
+	return claimed < 0 ? claimed : ublk_simple(UBLK_STOP_DEV, self->info.id, 0);
 }
 
 static void halt(void *data)
 {
 	struct ublk_export *self = data;
-	_close_ int claimed = claim(self);
-	int r;
+	int r = -EBUSY;
 
-	if (claimed < 0 && claimed != -ENODEV && !self->force) {
-		self->result = claimed;
-		return;
+	for (unsigned i = 0; i < STOP_TRIES && r == -EBUSY; i++) {
+		if (i)
+			ublk_pause(STOP_PAUSE_MS);
+		r = try_halt(self);
 	}
-	r = ublk_simple(UBLK_STOP_DEV, self->info.id, 0);
+	if (r && self->force)
+		r = ublk_simple(UBLK_STOP_DEV, self->info.id, 0);
 	self->result = r == -ENODEV ? 0 : r;
 }
 

@@ -196,7 +196,7 @@ load devices
 
 @test "a loop device that is detached by hand takes the daemon along" {
 	new_image a.hds
-	ploop mount a.hds
+	ploop mount --front-end fuse a.hds
 	pid=$(daemon_pid)
 	losetup -d "$(node_of ploop0)"
 	wait_for is_dead "$pid"
