@@ -6,8 +6,8 @@
  *	MOVE    a batch moves (relocate.c), the last clusters of the file first
  *	SETTLE  a commit: the new places are durable, the old ones free
  *	        the free end is cut off
- *	PAUSED  between batches, as the rate wants it
- *	PUNCH   free clusters inside that may hold blocks give them back
+ *	PAUSED  between batches: as the rate wants it, or a rest for requests
+ *	PUNCH   free clusters inside that may hold blocks give them back, some at a time
  *	LAST    a commit: the length is durable
  *	OVER    a level below the top: waits until nobody reads the file that the device had before
  *
@@ -24,10 +24,13 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/pace.h"
 #include "device/relocate.h"
 
-#define BATCH (UINT64_C(32) << 20)       /* bytes moved between two commits */
-#define PUNCH_BYTES (UINT64_C(64) << 20) /* given back at a time */
+/* Bytes moved between two commits, or given back at a time. */
+#define BATCH_FIRST (UINT64_C(4) << 20)
+#define BATCH_LEAST (UINT64_C(1) << 20)
+#define BATCH_MOST (UINT64_C(32) << 20)
 #define PLANS 8
 #define SECOND UINT64_C(1000000000)
 
@@ -53,8 +56,10 @@ struct device_compact {
 	bool relocating;
 	unsigned plans;
 	uint64_t total, moved, started;
-	uint64_t batch_at, batch_requests; /* when the batch began, and how many requests there had been */
-	uint64_t punch;                    /* next cluster to look at; how many are being punched */
+	uint64_t batch; /* bytes; as many as take little enough time */
+	struct pace pace;
+	enum compact_step next; /* after PAUSED */
+	uint64_t punch;         /* next cluster to look at; how many are being punched */
 	uint32_t punching;
 	struct device_commit_waiter waiter;
 	struct io_op op;
@@ -150,6 +155,42 @@ static void compact_moved(struct relocate *relocate, int result)
 	compact_commit(compact, COMPACT_SETTLE);
 }
 
+/* --- in turns --- */
+
+static void compact_begin_turn(struct device_compact *compact)
+{
+	struct device *dev = compact->device;
+
+	pace_begin(&compact->pace, loop_now(dev->loop), dev->stats.bio_in);
+}
+
+/* When the next turn may begin: ns from now. */
+static uint64_t compact_delay(struct device_compact *compact)
+{
+	struct device *dev = compact->device;
+	uint64_t now = loop_now(dev->loop), rate = compact->config.bytes_a_second, due;
+
+	compact->batch = pace_size(compact->batch, now - compact->pace.at, BATCH_LEAST, BATCH_MOST);
+	if (!rate)
+		return pace_end(&compact->pace, now, dev->stats.bio_in, !list_empty(&dev->active));
+	due = compact->started + (uint64_t)((double)compact->moved / (double)rate * (double)SECOND);
+	return due > now ? due - now : 0;
+}
+
+/* After a turn. */
+static void compact_rest(struct device_compact *compact, enum compact_step next)
+{
+	uint64_t delay = compact_delay(compact);
+
+	if (!delay) {
+		compact_later(compact, next);
+		return;
+	}
+	compact->next = next;
+	compact->step = COMPACT_PAUSED;
+	loop_timer_set(compact->device->loop, &compact->timer, delay);
+}
+
 static void compact_plan(struct device_compact *compact)
 {
 	const struct alloc *alloc = &compact->writer->alloc;
@@ -183,34 +224,16 @@ static void compact_plan(struct device_compact *compact)
 
 static void compact_move(struct device_compact *compact)
 {
-	uint64_t rate = compact->config.bytes_a_second, bytes = BATCH;
+	uint64_t rate = compact->config.bytes_a_second;
 
-	if (compact->paused) {
-		compact->step = COMPACT_PAUSED;
-		return;
-	}
-	if (rate)
-		bytes = max_u64(1, min_u64(bytes, rate / 4));
-	compact->batch_at = loop_now(compact->device->loop);
-	compact->batch_requests = compact->device->stats.bio_in;
-	relocate_run(&compact->relocate, bytes);
-}
-
-/* When the next batch may begin; 0 now. When there were requests during the last one, they have as much time for themselves. */
-static uint64_t compact_delay(const struct device_compact *compact)
-{
-	uint64_t now = loop_now(compact->device->loop), rate = compact->config.bytes_a_second, due;
-
-	if (!rate)
-		return compact->device->stats.bio_in != compact->batch_requests ? now - compact->batch_at : 0;
-	due = compact->started + (uint64_t)((double)compact->moved / (double)rate * (double)SECOND);
-	return due > now ? due - now : 0;
+	compact_begin_turn(compact);
+	relocate_run(&compact->relocate, rate ? max_u64(1, min_u64(compact->batch, rate / 4)) : compact->batch);
 }
 
 /* The batch is durable. */
 static void compact_settled(struct device_compact *compact)
 {
-	uint64_t gained = compact->relocate.moved, delay;
+	uint64_t gained = compact->relocate.moved;
 	int r = writer_cut_tail(compact->writer);
 
 	compact->moved += gained;
@@ -220,18 +243,13 @@ static void compact_settled(struct device_compact *compact)
 		compact_over(compact, compact->result ? compact->result : r);
 		return;
 	}
-	delay = compact_delay(compact);
-	if (relocate_over(&compact->relocate)) {
-		relocate_fini(&compact->relocate);
-		compact->relocating = false;
-		compact_later(compact, COMPACT_PLAN);
-	} else if (delay || compact->paused) {
-		compact->step = COMPACT_PAUSED;
-		if (!compact->paused)
-			loop_timer_set(compact->device->loop, &compact->timer, delay);
-	} else {
-		compact_later(compact, COMPACT_MOVE);
+	if (!relocate_over(&compact->relocate)) {
+		compact_rest(compact, COMPACT_MOVE);
+		return;
 	}
+	relocate_fini(&compact->relocate);
+	compact->relocating = false;
+	compact_later(compact, COMPACT_PLAN);
 }
 
 /* --- blocks of free clusters --- */
@@ -244,7 +262,7 @@ static void compact_punched(struct io_op *op, int result)
 	device_written(compact->device);
 	alloc_return(alloc, (uint32_t)compact->punch, compact->punching, !result);
 	compact->punch += compact->punching;
-	compact_later(compact, COMPACT_PUNCH);
+	compact_rest(compact, COMPACT_PUNCH);
 }
 
 static void compact_punch(struct device_compact *compact)
@@ -254,8 +272,9 @@ static void compact_punch(struct device_compact *compact)
 	struct io_op *op = &compact->op;
 	uint32_t at;
 
+	compact_begin_turn(compact);
 	compact->punching =
-		alloc_take_stale(alloc, compact->punch, (uint32_t)max_u64(1, PUNCH_BYTES / g->cluster), &at);
+		alloc_take_stale(alloc, compact->punch, (uint32_t)max_u64(1, compact->batch / g->cluster), &at);
 	if (!compact->punching) {
 		compact_over(compact, 0);
 		return;
@@ -302,6 +321,11 @@ static void compact_task(struct loop_task *task)
 		compact_over(compact, compact->result ? compact->result : -ECANCELED);
 		return;
 	}
+	if (compact->paused) {
+		compact->next = compact->step;
+		compact->step = COMPACT_PAUSED;
+		return;
+	}
 	if (compact->step == COMPACT_PLAN)
 		compact_plan(compact);
 	else if (compact->step == COMPACT_MOVE)
@@ -312,7 +336,9 @@ static void compact_task(struct loop_task *task)
 
 static void compact_expired(struct loop_timer *timer)
 {
-	compact_later(container_of(timer, struct device_compact, timer), COMPACT_MOVE);
+	struct device_compact *compact = container_of(timer, struct device_compact, timer);
+
+	compact_later(compact, compact->next);
 }
 
 static void compact_begin(struct device_job *job, int result)
@@ -361,7 +387,7 @@ void device_compact_pause(struct device *device, bool paused)
 		return;
 	if (compact->timer.armed)
 		loop_timer_cancel(device->loop, &compact->timer);
-	compact_later(compact, COMPACT_MOVE);
+	compact_later(compact, compact->next);
 }
 
 bool device_compact_progress(const struct device *device, uint64_t *ret_total, uint64_t *ret_done)
@@ -426,6 +452,7 @@ int device_compact(struct device *dev, const struct device_compact_config *confi
 		return error_set(err, -ENOMEM, PLOOP_EXIT_MALLOC, "no memory to compact");
 	compact->device = dev;
 	compact->config = *config;
+	compact->batch = BATCH_FIRST;
 	r = compact_open_level(compact, err);
 	if (r) {
 		free(compact);

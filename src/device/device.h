@@ -242,7 +242,7 @@ struct device_compact_config {
 	unsigned level;          /* whose file becomes shorter */
 	struct io_file *file;    /* of a level below the top: open for writing; takes the place of the one the device has */
 	uint64_t target;         /* bytes: enough when the file is no longer than this; 0: as short as it goes */
-	uint64_t bytes_a_second; /* of data moved; 0: as fast as it goes, but half of the time when there are requests */
+	uint64_t bytes_a_second; /* of data moved; 0: as fast as leaves others most of their speed (base/pace.h) */
 	/* It is over. -ECANCELED: stopped. Whatever the result, what was moved is moved, and the file is as short as that allows. */
 	void (*done)(void *data, int result);
 	void *data;

@@ -16,7 +16,8 @@ struct trim {
 	void *data;
 };
 
-/* All its free space, step by step, so that it can be stopped. Makes what was freed a moment ago durable first. */
+/* All its free space, step by step, so that it can be stopped, and with rests while others use the file system's device. Makes what
+ * was freed a moment ago durable first. */
 int trim_run(const struct trim *trim, struct ploop_error *err);
 
 #endif
