@@ -25,6 +25,7 @@
 
 #define GRAIN 4096u /* moving must not fill the holes that the file system's free blocks left */
 #define RUN_BYTES (UINT64_C(4) << 20) /* moved under one lock */
+#define FLYING (4 * RUN_BYTES) /* no further run is begun */
 #define SCAN_STEP (UINT32_C(1) << 20) /* entries looked at in one turn of the loop */
 
 enum relocate_step { SLOT_FREE, SLOT_ALONE, SLOT_COPY, SLOT_FORGET, SLOT_TURN };
@@ -45,10 +46,10 @@ static bool relocate_contains(const struct relocate *relocate, uint32_t cluster)
 	return cluster >= relocate->from && cluster < relocate->end;
 }
 
-/* Is there anything to begin? */
+/* Is there anything to begin now? */
 static bool relocate_wants(const struct relocate *relocate)
 {
-	return relocate->left && !relocate->result && !relocate->stopped && !relocate_over(relocate);
+	return relocate->left && relocate->flying < FLYING && !relocate->result && !relocate->stopped && !relocate_over(relocate);
 }
 
 /* Goes on outside whatever called. */
@@ -61,6 +62,7 @@ static void slot_free(struct relocate_slot *slot)
 {
 	slot->step = SLOT_FREE;
 	slot->relocate->busy--;
+	slot->relocate->flying -= slot->bytes;
 	relocate_later(slot->relocate);
 }
 
@@ -200,7 +202,7 @@ static void slot_copied(struct copy *copy, int result)
 /* The next run, from the end of the file: together in the file, and in the disk. */
 static bool relocate_next(struct relocate *relocate, struct relocate_slot *slot)
 {
-	uint32_t most = (uint32_t)max_u64(1, RUN_BYTES / relocate->device->cluster);
+	uint32_t most = (uint32_t)max_u64(1, min_u64(RUN_BYTES, relocate->left) / relocate->device->cluster);
 	const uint32_t *owner = relocate->owner;
 
 	while (relocate->next > relocate->from) {
@@ -221,9 +223,10 @@ static bool relocate_next(struct relocate *relocate, struct relocate_slot *slot)
 static void relocate_start_slot(struct relocate *relocate, struct relocate_slot *slot)
 {
 	struct device *dev = relocate->device;
-	uint64_t bytes = (uint64_t)slot->count * dev->cluster;
 
-	relocate->left -= min_u64(relocate->left, bytes);
+	slot->bytes = (uint64_t)slot->count * dev->cluster;
+	relocate->left -= min_u64(relocate->left, slot->bytes);
+	relocate->flying += slot->bytes;
 	relocate->busy++;
 	slot->step = SLOT_ALONE;
 	slot->copy.from = slot->copy.to = relocate->writer->delta;

@@ -9,13 +9,14 @@
 #include "device/copy.h"
 #include "device/internal.h"
 
-#define RELOCATE_SLOTS 4
+#define RELOCATE_SLOTS 16 /* short runs at a time; of long ones fewer */
 
 struct relocate_slot {
 	struct copy copy;
 	struct relocate *relocate;
 	struct device_lock lock;
 	unsigned step;
+	uint64_t bytes;    /* of the whole run */
 	uint32_t v, count; /* virtual clusters of this run that are still to be moved */
 	uint32_t now;      /* the first of them, which are being copied */
 };
@@ -39,6 +40,7 @@ struct relocate {
 	uint32_t scan;   /* virtual cluster to look at next */
 	uint32_t next;   /* one past the file cluster to be moved next: they go from the last to the first */
 	uint64_t left;   /* bytes of this batch */
+	uint64_t flying; /* bytes of the runs that are under way */
 	unsigned busy;
 	bool running, stopped;
 	int result;
