@@ -189,6 +189,19 @@ static int wait_for_exit(int pidfd)
 	return n < 0 ? -errno : n == 0 ? -ETIMEDOUT : 0;
 }
 
+/*
+ * The daemon cannot be reached: it may be ending by itself, as one does whose client died before the device was kept, once its file
+ * system is unmounted. When it has left nothing behind, all was closed.
+ */
+static bool has_ended(const char *name, int pidfd)
+{
+	char path[PATH_MAX];
+
+	if (pidfd >= 0 && wait_for_exit(pidfd) < 0)
+		return false;
+	return rundir_path(name, "", path) == 0 && access(path, F_OK) < 0 && errno == ENOENT;
+}
+
 int daemon_end(const char *name, pid_t pid, bool lazy, struct ploop_error *err)
 {
 	_close_ int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
@@ -202,7 +215,7 @@ int daemon_end(const char *name, pid_t pid, bool lazy, struct ploop_error *err)
 	r = control_connect(name, CONTROL_TIMEOUT_MS, &client, err);
 	if (r < 0) {
 		json_object_put(arguments);
-		return r;
+		return (r == -ENOENT || r == -ECONNREFUSED) && has_ended(name, pidfd) ? 0 : r;
 	}
 	if (arguments)
 		message_add_bool(arguments, "lazy", lazy);
