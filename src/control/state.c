@@ -101,15 +101,25 @@ int state_load(const char *name, struct device_state *ret, struct ploop_error *e
 	return r < 0 ? error_prefix(err, r, "%s", path) : 0;
 }
 
-uint64_t state_diskseq(const char *node)
+/* The last number in a file of sysfs; 0 when there is none. */
+static uint64_t read_number(const char *node, const char *file, const char *prefix, int base)
 {
-	const char *slash = strrchr(node, '/');
+	const char *slash = strrchr(node, '/'), *colon;
 	char path[PATH_MAX];
 	_free_ char *text = NULL;
 	size_t len;
 
-	snprintf(path, sizeof(path), "/sys/block/%s/diskseq", slash ? slash + 1 : node);
-	if (fd_read_file(-1, path, 64, &text, &len) < 0)
+	snprintf(path, sizeof(path), "/sys/block/%s/%s", slash ? slash + 1 : node, file);
+	if (fd_read_file(-1, path, 256, &text, &len) < 0 || strncmp(text, prefix, strlen(prefix)))
 		return 0;
-	return strtoull(text, NULL, 10);
+	colon = strrchr(text, ':');
+	return strtoull(colon ? colon + 1 : text, NULL, base);
+}
+
+/* An nbd device has the same number in all its uses, but each of ours a name, "ploop:NAME:NUMBER". */
+uint64_t state_diskseq(const char *node)
+{
+	uint64_t number = read_number(node, "backend", "ploop:", 16);
+
+	return number ? number : read_number(node, "diskseq", "", 10);
 }

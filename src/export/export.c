@@ -7,7 +7,8 @@
 
 #include "export/modules.h"
 
-const struct export_ops *const export_modules[] = { &export_ublk_ops, &export_fuse_ops, &export_null_ops, NULL };
+const struct export_ops *const export_modules[] = { &export_ublk_ops, &export_nbd_ops, &export_fuse_ops,
+						    &export_null_ops, NULL };
 
 const struct export_ops *export_find(const char *name)
 {

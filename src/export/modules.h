@@ -7,6 +7,7 @@
 
 extern const struct export_ops export_ublk_ops;
 extern const struct export_ops export_fuse_ops;
+extern const struct export_ops export_nbd_ops;
 extern const struct export_ops export_null_ops;
 
 #endif

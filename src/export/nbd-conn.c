@@ -2,7 +2,7 @@
 /* nbd-conn.c - see nbd-conn.h. */
 #include "export/nbd-conn.h"
 
-#include <assert.h>
+#include <errno.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -32,19 +32,41 @@ static void conn_break(struct nbd_conn *conn)
 
 /* In */
 
+static bool conn_between_requests(const struct nbd_conn *conn)
+{
+	return !conn->incoming && !conn->skip && conn->at == conn->have;
+}
+
+/* How much may come into the inbox. */
+static size_t conn_wanted(const struct nbd_conn *conn)
+{
+	size_t rest = conn->have - conn->at, room = NBD_CONN_INBOX - rest;
+
+	if (!conn->leaving)
+		return room;
+	if (conn->incoming)
+		return 0;
+	return conn->skip ? min_u64(conn->skip, room) : NBD_WIRE_REQUEST - rest;
+}
+
 static void conn_receive(struct nbd_conn *conn)
 {
-	size_t n = 0, rest = conn->have - conn->at;
+	size_t n = 0, rest = conn->have - conn->at, wanted = conn_wanted(conn);
+	struct nbd_request *request = conn->incoming;
 
 	if (conn->over || conn->in.busy)
 		return;
+	if (conn->leaving && conn_between_requests(conn)) {
+		conn_over(conn);
+		return;
+	}
 	memmove(conn->inbox, conn->inbox + conn->at, rest);
 	conn->at = 0;
 	conn->have = rest;
-	if (conn->incoming)
-		conn->in_iov[n++] =
-			(struct iovec){ conn->incoming->memory + conn->got, conn->incoming->wire.length - conn->got };
-	conn->in_iov[n++] = (struct iovec){ conn->inbox + rest, NBD_CONN_INBOX - rest };
+	if (request)
+		conn->in_iov[n++] = (struct iovec){ request->memory + conn->got, request->wire.length - conn->got };
+	if (wanted)
+		conn->in_iov[n++] = (struct iovec){ conn->inbox + rest, wanted };
 	nbd_stream_start(&conn->in, conn->in_iov, n);
 }
 
@@ -53,6 +75,10 @@ static void conn_received(struct nbd_stream *stream, int result)
 	struct nbd_conn *conn = container_of(stream, struct nbd_conn, in);
 	size_t n = (size_t)result, data;
 
+	if (result == -ECANCELED && conn->leaving && !conn->over) {
+		conn_parse(conn);
+		return;
+	}
 	if (result <= 0 || conn->over) {
 		if (result < 0)
 			conn_break(conn);
@@ -239,10 +265,21 @@ void nbd_conn_reply(struct nbd_request *request, int result)
 
 /* Life */
 
+/* What waits for more than the rest of a request has to wait for less. */
+static void conn_stop_waiting(struct nbd_conn *conn)
+{
+	if (!conn->leaving || conn->cancelled)
+		return;
+	conn->cancelled = nbd_stream_cancel(&conn->in);
+	if (!conn->cancelled)
+		loop_defer(conn->loop, &conn->task);
+}
+
 static void conn_run(struct loop_task *task)
 {
 	struct nbd_conn *conn = container_of(task, struct nbd_conn, task);
 
+	conn_stop_waiting(conn);
 	if (conn->over && conn->incoming) { /* its data will not come */
 		struct nbd_request *request = conn->incoming;
 
@@ -254,6 +291,7 @@ static void conn_run(struct loop_task *task)
 	conn_send(conn);
 	if (!conn->over || !conn_is_idle(conn) || conn->task.queued)
 		return;
+	conn->whole = conn->leaving && !conn->broken && conn_between_requests(conn);
 	close(conn->fd);
 	conn->ops->ended(conn);
 }
@@ -276,4 +314,10 @@ void nbd_conn_start(struct nbd_conn *conn)
 void nbd_conn_end(struct nbd_conn *conn)
 {
 	conn_break(conn);
+}
+
+void nbd_conn_leave(struct nbd_conn *conn)
+{
+	conn->leaving = true;
+	loop_defer(conn->loop, &conn->task);
 }

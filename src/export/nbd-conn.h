@@ -9,6 +9,8 @@
  *
  * A connection that is over (by a goodbye, its end, an error, or nbd_conn_end()) receives nothing more. When what it asked for is
  * answered and nothing is under way, it is closed and ops->ended() is called.
+ *
+ * One that is left takes exactly what is missing of a request, so that the next byte in the socket begins another.
  */
 #ifndef EXPORT_NBD_CONN_H
 #define EXPORT_NBD_CONN_H
@@ -60,10 +62,12 @@ struct nbd_conn {
 	void *owner;
 
 	bool goodbye; /* the client has said that it goes */
+	bool whole;   /* it was left between two requests, with nothing unanswered */
 
 	/* The connection's own. */
-	bool over, broken; /* nothing more is received; nothing is sent */
-	unsigned busy;     /* requests that are not put */
+	bool over, broken;       /* nothing more is received; nothing is sent */
+	bool leaving, cancelled; /* ... from the end of this request on; what waited for more was told so */
+	unsigned busy;           /* requests that are not put */
 	struct nbd_stream in, out;
 	struct iovec in_iov[2];
 	size_t at, have;              /* bytes at..have of the inbox are not yet parsed */
@@ -82,5 +86,8 @@ void nbd_conn_start(struct nbd_conn *conn);
 void nbd_conn_resume(struct nbd_conn *conn);
 void nbd_conn_reply(struct nbd_request *request, int result);
 void nbd_conn_end(struct nbd_conn *conn);
+/* Receives no more, but for the rest of a request that has begun to come, answers all, and is over. The socket is only closed: whoever
+ * has a copy of it can go on where this ended. */
+void nbd_conn_leave(struct nbd_conn *conn);
 
 #endif

@@ -30,7 +30,9 @@ struct nbd_server {
 	unsigned nconns;
 	struct list waiting; /* connections that want a request */
 	struct loop_task task;
+	bool closing, whole;
 	void (*closed)(void *data);
+	void (*left)(void *data, bool whole);
 	void *closed_data;
 };
 
@@ -152,29 +154,41 @@ static void server_free(struct nbd_server *server)
 static void server_ended(struct nbd_conn *conn)
 {
 	struct nbd_server *server = conn->owner;
-	bool goodbye = conn->goodbye;
+	bool goodbye = conn->goodbye, whole = conn->whole;
 
 	list_remove(&conn->node);
 	list_remove(&conn->waiting);
 	free(conn);
 	server->nconns--;
-	if (!server->closed)
+	server->whole &= whole;
+	if (!server->closing)
 		server->config.ended(server->config.data, goodbye);
 	else if (!server->nconns)
 		loop_defer(server->config.loop, &server->task);
+}
+
+static void server_finish(struct nbd_server *server)
+{
+	void (*closed)(void *data) = server->closed;
+	void (*left)(void *data, bool whole) = server->left;
+	void *data = server->closed_data;
+	bool whole = server->whole;
+
+	server_free(server);
+	if (left)
+		left(data, whole);
+	else
+		closed(data);
 }
 
 /* All is over, or there are requests for those who wait; who gets none goes to the end of the list again. */
 static void server_run(struct loop_task *task)
 {
 	struct nbd_server *server = container_of(task, struct nbd_server, task);
-	void (*closed)(void *data) = server->closed;
-	void *data = server->closed_data;
 	struct list waiting, *node;
 
-	if (closed && !server->nconns) {
-		server_free(server);
-		closed(data);
+	if (server->closing && !server->nconns) {
+		server_finish(server);
 		return;
 	}
 	list_init(&waiting);
@@ -249,11 +263,37 @@ uint64_t nbd_server_flags(const struct nbd_server *server)
 	return flags | NBD_WIRE_SEND_FUA | NBD_WIRE_SEND_TRIM | NBD_WIRE_SEND_WRITE_ZEROES;
 }
 
+unsigned nbd_server_sockets(const struct nbd_server *server, int *fds, unsigned max)
+{
+	unsigned n = 0;
+
+	list_for_each_safe (node, &server->conns) {
+		if (n < max)
+			fds[n] = container_of(node, struct nbd_conn, node)->fd;
+		n++;
+	}
+	return n;
+}
+
+static void server_end(struct nbd_server *server, void (*end)(struct nbd_conn *conn))
+{
+	server->closing = true;
+	list_for_each_safe (node, &server->conns)
+		end(container_of(node, struct nbd_conn, node));
+	loop_defer(server->config.loop, &server->task);
+}
+
 void nbd_server_close(struct nbd_server *server, void (*closed)(void *data), void *data)
 {
 	server->closed = closed;
 	server->closed_data = data;
-	list_for_each_safe (node, &server->conns)
-		nbd_conn_end(container_of(node, struct nbd_conn, node));
-	loop_defer(server->config.loop, &server->task);
+	server_end(server, nbd_conn_end);
+}
+
+void nbd_server_leave(struct nbd_server *server, void (*left)(void *data, bool whole), void *data)
+{
+	server->left = left;
+	server->closed_data = data;
+	server->whole = true;
+	server_end(server, nbd_conn_leave);
 }

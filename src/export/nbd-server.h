@@ -41,7 +41,16 @@ unsigned nbd_server_connections(const struct nbd_server *server);
 /* What the client has to be told of this server: enum nbd_wire_flag. */
 uint64_t nbd_server_flags(const struct nbd_server *server);
 
+/* The sockets; they stay the server's. Returns how many there are. */
+unsigned nbd_server_sockets(const struct nbd_server *server, int *fds, unsigned max);
+
 /* Ends all connections, waits for the requests that are under way, frees the server; then calls closed(data) on the loop. */
 void nbd_server_close(struct nbd_server *server, void (*closed)(void *data), void *data);
+
+/*
+ * Takes no more requests, answers those under way, closes its sockets and frees itself. `whole`: all is answered that was taken, and
+ * each socket stands between two requests, so that another server can go on with a copy of it.
+ */
+void nbd_server_leave(struct nbd_server *server, void (*left)(void *data, bool whole), void *data);
 
 #endif

@@ -9,10 +9,16 @@
 
 static void stream_try(struct nbd_stream *stream);
 
-static void stream_done(struct nbd_stream *stream, int result)
+static void stream_again_or_done(struct nbd_stream *stream, int result)
 {
+	bool again = result == -EAGAIN || result == -EINTR;
+
+	if (again && !stream->cancelled) {
+		stream_try(stream);
+		return;
+	}
 	stream->busy = false;
-	stream->done(stream, result);
+	stream->done(stream, again ? -ECANCELED : result);
 }
 
 static void stream_completed(struct loop_completion *completion, int result, unsigned flags)
@@ -20,10 +26,7 @@ static void stream_completed(struct loop_completion *completion, int result, uns
 	struct nbd_stream *stream = container_of(completion, struct nbd_stream, completion);
 
 	(void)flags;
-	if (result == -EAGAIN || result == -EINTR)
-		stream_try(stream);
-	else
-		stream_done(stream, result);
+	stream_again_or_done(stream, result);
 }
 
 static void stream_ready(struct loop_watch *watch, int revents)
@@ -37,10 +40,7 @@ static void stream_run(struct loop_task *task)
 {
 	struct nbd_stream *stream = container_of(task, struct nbd_stream, task);
 
-	if (stream->result == -EAGAIN)
-		stream_try(stream);
-	else
-		stream_done(stream, stream->result);
+	stream_again_or_done(stream, stream->result);
 }
 
 static void stream_later(struct nbd_stream *stream, int result)
@@ -60,7 +60,7 @@ static void stream_call(struct nbd_stream *stream)
 		if (!r)
 			return;
 	}
-	stream_later(stream, r == -EINTR ? -EAGAIN : r);
+	stream_later(stream, r);
 }
 
 static void stream_try(struct nbd_stream *stream)
@@ -98,6 +98,30 @@ void nbd_stream_start(struct nbd_stream *stream, struct iovec *iov, size_t count
 {
 	assert(!stream->busy);
 	stream->busy = true;
+	stream->cancelled = false;
 	stream->message = (struct msghdr){ .msg_iov = iov, .msg_iovlen = count };
 	stream_try(stream);
+}
+
+bool nbd_stream_cancel(struct nbd_stream *stream)
+{
+	struct io_uring *ring = loop_ring(stream->loop);
+	struct io_uring_sqe *sqe;
+
+	if (!stream->busy)
+		return true;
+	stream->cancelled = true;
+	if (stream->task.queued)
+		return true;
+	if (!ring) {
+		loop_watch_remove(stream->loop, &stream->watch);
+		stream_later(stream, -ECANCELED);
+		return true;
+	}
+	sqe = io_uring_get_sqe(ring);
+	if (!sqe)
+		return false;
+	io_uring_prep_cancel(sqe, &stream->completion, 0);
+	io_uring_sqe_set_data64(sqe, 0);
+	return true;
 }

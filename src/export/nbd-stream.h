@@ -20,7 +20,7 @@ struct nbd_stream {
 	void (*done)(struct nbd_stream *stream, int result);
 
 	/* The stream's own. */
-	bool busy;
+	bool busy, cancelled;
 	int result;
 	struct msghdr message;
 	struct loop_completion completion;
@@ -32,5 +32,11 @@ void nbd_stream_init(struct nbd_stream *stream);
 
 /* Begins a transfer. The pieces of memory and their array stay until it is done. shutdown() of the socket ends it soon. */
 void nbd_stream_start(struct nbd_stream *stream, struct iovec *iov, size_t count);
+
+/*
+ * Ends a transfer that has not begun to move bytes: `done` gets -ECANCELED soon, or what came before. False when it could not be
+ * asked for: again in the next turn.
+ */
+bool nbd_stream_cancel(struct nbd_stream *stream);
 
 #endif

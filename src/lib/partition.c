@@ -107,7 +107,8 @@ static int read_table(int fd, unsigned char head[GPT_LARGE_SECTOR + GPT_SECTOR],
 	return 0;
 }
 
-/* Reads the table, and sees to it that the kernel and the names know of its partitions. */
+/* Reads the table, and sees to it that the kernel and the names know of its partitions. Some drivers have the kernel look for them
+ * when their device is opened for the first time, which is here: ploopd need not have heard of them yet. */
 static int look(const char *name, const char *node, enum table *ret, struct ploop_error *err)
 {
 	unsigned char head[GPT_LARGE_SECTOR + GPT_SECTOR];
@@ -117,9 +118,7 @@ static int look(const char *name, const char *node, enum table *ret, struct ploo
 	r = fd < 0 ? -errno : read_table(fd, head, ret);
 	if (r < 0)
 		return error_sys(err, r, PLOOP_EXIT_READ, "%s: cannot read the partition table", node);
-	if (*ret != TABLE_GPT || kernel_has(node, 1))
-		return 0;
-	r = tell_kernel(fd, head + GPT_SECTOR);
+	r = *ret == TABLE_GPT && !kernel_has(node, 1) ? tell_kernel(fd, head + GPT_SECTOR) : 0;
 	if (r < 0)
 		return error_sys(err, r, PLOOP_EXIT_MOUNT, "%s: the kernel does not take its partition table", node);
 	return node_sync(name, node, err);

@@ -525,26 +525,59 @@ static void flood_step(struct flood *flood, struct prng *prng, int fd, unsigned 
 	flood->got += n > 0 ? (size_t)n : 0;
 }
 
-/* More requests than there is memory for, of all sizes, over all connections, in pieces, with replies that are read late. */
-static void test_flood(void **state)
+static bool left, left_whole;
+
+static void on_left(void *data, bool whole)
+{
+	(void)data;
+	left = true;
+	left_whole = whole;
+}
+
+/* The server leaves, while the clients go on; another one takes the sockets. */
+static void hand_over(struct flood *floods, struct prng *prng, unsigned char *sink)
+{
+	int sockets[CLIENTS];
+
+	assert_int_equal(nbd_server_sockets(server, sockets, CLIENTS), CLIENTS);
+	for (unsigned c = 0; c < CLIENTS; c++)
+		sockets[c] = dup(sockets[c]);
+	left = false;
+	nbd_server_leave(server, on_left, NULL);
+	for (unsigned i = 0; !left && i < TURNS; i++) {
+		for (unsigned c = 0; floods && c < CLIENTS; c++)
+			flood_step(&floods[c], prng, clients[c], sink);
+		assert_int_equal(loop_turn(loop, floods ? 0 : TURN_NS), 0);
+	}
+	assert_true(left && left_whole);
+	assert_int_equal(fake.busy, 0);
+	assert_int_equal(nbd_server_new(&config, &server, NULL), 0);
+	for (unsigned c = 0; c < CLIENTS; c++)
+		assert_int_equal(nbd_server_add(server, sockets[c]), 0);
+}
+
+/* More requests than there is memory for, of all sizes, over all connections, in pieces, with replies that are read late. Every
+ * `period` turns another server goes on; 0: never. */
+static void flood(unsigned period)
 {
 	unsigned char *sink = io_buffer_new(4 * MIB);
 	struct flood floods[CLIENTS];
 	struct prng prng;
 	bool more = true;
 
-	(void)state;
-	prng_seed(&prng, 5);
+	prng_seed(&prng, 5 + period);
 	start(CLIENTS);
 	for (unsigned c = 0; c < CLIENTS; c++)
 		flood_fill(&floods[c], &prng, MIB * (1 + c));
-	for (unsigned i = 0; more && i < 100 * TURNS; i++) {
+	for (unsigned i = 1; more && i < 100 * TURNS; i++) {
 		more = false;
 		for (unsigned c = 0; c < CLIENTS; c++) {
 			flood_step(&floods[c], &prng, clients[c], sink);
 			more |= floods[c].got < floods[c].wanted;
 		}
 		assert_int_equal(loop_turn(loop, 0), 0);
+		if (period && i % period == 0)
+			hand_over(floods, &prng, sink);
 	}
 	assert_false(more);
 	assert_int_equal(fake.requests, CLIENTS * FLOOD_REQUESTS);
@@ -553,6 +586,36 @@ static void test_flood(void **state)
 	for (unsigned c = 0; c < CLIENTS; c++)
 		io_buffer_free(floods[c].stream, FLOOD_MAX);
 	io_buffer_free(sink, 4 * MIB);
+}
+
+static void test_flood(void **state)
+{
+	(void)state;
+	flood(0);
+}
+
+static void test_leave(void **state)
+{
+	(void)state;
+	flood(20);
+	closed = false;
+	fake.requests = fake.most = 0;
+	flood(1);
+}
+
+/* Nobody asks for anything when it is left. */
+static void test_leave_idle(void **state)
+{
+	char data[512] = "x";
+
+	(void)state;
+	start(CLIENTS);
+	for (unsigned i = 0; i < 3; i++) {
+		for (unsigned c = 0; c < CLIENTS; c++)
+			assert_int_equal(ask_write(clients[c], 0, 512, data), 0);
+		hand_over(NULL, NULL, NULL);
+	}
+	stop();
 }
 
 /* Closed in the middle of everything. */
@@ -597,7 +660,8 @@ static void test_deaf(void **state)
 #define ALL(kind)                                                                                                     \
 	ON(kind, test_good), ON(kind, test_without_data), ON(kind, test_errors), ON(kind, test_refused),              \
 		ON(kind, test_read_only), ON(kind, test_bad_magic), ON(kind, test_too_much_data), ON(kind, test_cut), \
-		ON(kind, test_goodbye), ON(kind, test_flood), ON(kind, test_close), ON(kind, test_deaf)
+		ON(kind, test_goodbye), ON(kind, test_flood), ON(kind, test_close), ON(kind, test_deaf),              \
+		ON(kind, test_leave), ON(kind, test_leave_idle)
 
 int main(void)
 {
