@@ -113,8 +113,10 @@ static void nbd_pause(void)
 
 static void close_all(int *fds, unsigned n)
 {
-	for (unsigned i = 0; i < n; i++)
+	for (unsigned i = 0; i < n; i++) {
 		cleanup_close(&fds[i]);
+		fds[i] = -EBADF;
+	}
 }
 
 /* Our end and the kernel's. */
@@ -298,8 +300,6 @@ static void nbd_connect_work(struct io_pool_job *job)
 	int r = nbd_link_connect(&device, &self->index);
 
 	close_all(self->theirs, self->nsockets);
-	for (unsigned i = 0; i < self->nsockets; i++)
-		self->theirs[i] = -EBADF;
 	if (r) {
 		self->result = error_sys(self->err, r, PLOOP_EXIT_DEVICE, "%s: cannot set up an nbd device",
 					 self->config.name);
@@ -355,6 +355,8 @@ static struct nbd_export *nbd_new(const struct export_config *config, void (*sta
 	self->export.ops = &export_nbd_ops;
 	self->config = *config;
 	self->whole = -EBADF;
+	for (unsigned i = 0; i < SOCKETS_MAX; i++)
+		self->theirs[i] = -EBADF;
 	self->err = err;
 	self->answer = started;
 	self->data = data;
@@ -541,15 +543,15 @@ static int nbd_keep(const struct export *export, struct export_kept *ret)
 
 static bool nbd_parse(struct nbd_export *self, const struct export_kept *kept)
 {
+	unsigned nsockets;
 	int version, at = 0;
 
-	if (sscanf(kept->text, "%d %u %u %n", &version, &self->index, &self->nsockets, &at) != 3 ||
-	    version != KEPT_VERSION || !self->nsockets || self->nsockets > SOCKETS_MAX || !kept->nfds ||
-	    kept->nfds > 1 + self->nsockets || strlen(kept->text + at) >= sizeof(self->identifier))
+	if (sscanf(kept->text, "%d %u %u %n", &version, &self->index, &nsockets, &at) != 3 || version != KEPT_VERSION ||
+	    !nsockets || nsockets > SOCKETS_MAX || kept->nfds > 1 + nsockets ||
+	    strlen(kept->text + at) >= sizeof(self->identifier))
 		return false;
-	strcpy(self->identifier, kept->text + at);
-	for (unsigned i = 0; i < self->nsockets; i++)
-		self->theirs[i] = -EBADF;
+	self->nsockets = nsockets;
+	snprintf(self->identifier, sizeof(self->identifier), "%s", kept->text + at);
 	return nbddev_node(self->index, self->node) == 0;
 }
 
@@ -600,20 +602,25 @@ static void nbd_go_on(struct nbd_export *self, const int *sockets, unsigned n)
 	loop_defer(self->config.loop, &self->adopted);
 }
 
+/* What is kept of the device, and whether it is still that. */
+static int nbd_take_over(struct nbd_export *self, const struct export_kept *kept, struct ploop_error *err)
+{
+	if (!nbd_parse(self, kept))
+		return error_set(err, -EPROTO, PLOOP_EXIT_PROTOCOL, "%s: what the engine before kept is not understood",
+				 self->config.name);
+	if (!nbddev_is(self->node, self->identifier))
+		return error_set(err, -ENODEV, PLOOP_EXIT_DEVICE, "%s: %s is not what it was", self->config.name,
+				 self->node);
+	return nbd_serve(self, err);
+}
+
 static int nbd_adopt(const struct export_config *config, const struct export_kept *kept,
 		     void (*started)(void *data, int result), void *data, struct export **ret, struct ploop_error *err)
 {
 	struct nbd_export *self = nbd_new(config, started, data, err);
+	int r = self ? nbd_take_over(self, kept, err) : -ENOMEM;
 	eventfd_t whole = 0;
-	int r = self ? 0 : -ENOMEM;
 
-	if (!r && !nbd_parse(self, kept))
-		r = error_set(err, -EPROTO, PLOOP_EXIT_PROTOCOL, "%s: what the engine before kept is not understood",
-			      config->name);
-	else if (!r && !nbddev_is(self->node, self->identifier))
-		r = error_set(err, -ENODEV, PLOOP_EXIT_DEVICE, "%s: %s is not what it was", config->name, self->node);
-	else if (!r)
-		r = nbd_serve(self, err);
 	if (r) {
 		for (unsigned i = 0; i < kept->nfds; i++)
 			close(kept->fds[i]);
@@ -621,8 +628,13 @@ static int nbd_adopt(const struct export_config *config, const struct export_kep
 			nbd_free(self);
 		return r;
 	}
-	self->whole = kept->fds[0];
 	*ret = &self->export;
+	if (!kept->nfds) { /* nobody kept the sockets */
+		self->whole = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+		nbd_revive(self, NULL, 0);
+		return 0;
+	}
+	self->whole = kept->fds[0];
 	if (eventfd_read(self->whole, &whole) == 0 && whole)
 		nbd_go_on(self, kept->fds + 1, kept->nfds - 1);
 	else

@@ -101,3 +101,36 @@ on_nbd() {
 	run -0 ploop umount -d /dev/ploop0
 	nothing_left
 }
+
+has_said() {
+	[ "$(wc -l <"$1")" -ge 2 ]
+}
+
+@test "the next engine on nbd goes on where one was killed, or left: a writer sees a pause and no error" {
+	require fio
+	local serve=$PLOOP_BUILD/tests/vm/serve signal=USR1 pid fio node kept changes=0
+	new_image a.hds 128M
+	"$serve" nbd a.hds >said &
+	pid=$!
+	wait_for has_said said
+	node=$(head -n 1 said) kept=$(tail -n 1 said)
+	fio --name=a --filename="$node" --rw=randwrite --bs=4k --size=32m --iodepth=16 --ioengine=libaio --direct=1 --fsync=64 \
+		--verify=crc32c --time_based --runtime="${PLOOP_KILL_SECONDS:-15}" --verify_backlog=128 --verify_fatal=1 >fio.out 2>&1 3>&- &
+	fio=$!
+	while sleep 2; kill -0 $fio 2>/dev/null; do
+		if [ $signal = KILL ]; then signal=USR1; else signal=KILL; fi
+		kill -$signal $pid
+		wait $pid || true
+		changes=$((changes + 1))
+		"$serve" nbd a.hds "$kept" >said &
+		pid=$!
+	done
+	wait $fio || { cat fio.out; false; }
+	echo "$changes changes"
+	[ $changes -ge 2 ]
+	wait_for has_said said
+	kill $pid
+	wait $pid
+	run -0 ploop check a.hds
+	is_free "$node"
+}
