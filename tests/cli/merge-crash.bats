@@ -21,13 +21,13 @@ random() {
 
 # One disk of three levels, each with data.
 stack() {
-	ploop -v-1 init -s 96m -t none ploop.image
+	ploop -v-1 init -s 64m -t none ploop.image
 	ploop -v-1 mount -d dev/ploop0 ploop.image
-	random 0 30
+	random 0 20
 	ploop -v-1 snapshot -d dev/ploop0 delta
-	random 10 30
+	random 7 20
 	ploop -v-1 snapshot -d dev/ploop0 delta1
-	random 20 30
+	random 14 20
 }
 
 @test "fio verifies what it writes while levels are merged" {
@@ -35,11 +35,11 @@ stack() {
 	local i
 	stack
 	fio --name=mix --filename=dev/ploop0 --rw=randwrite --bssplit=512/10:4k/40:64k/40:256k/10 --blockalign=512 --direct=1 \
-		--ioengine=libaio --iodepth=16 --size=80m --io_size=200m --verify=crc32c --verify_backlog=512 \
-		--time_based --runtime=4 --output=fio.log 3>&- &
+		--ioengine=libaio --iodepth=16 --size=48m --io_size=200m --verify=crc32c --verify_backlog=512 \
+		--time_based --runtime=3 --output=fio.log 3>&- &
 	writer=$!
 	ploop -v-1 merge -d dev/ploop0 -l 0..2
-	for ((i = 0; i < 3; i++)); do
+	for ((i = 0; i < 2; i++)); do
 		ploop -v-1 snapshot -d dev/ploop0 "again$i"
 		ploop -v-1 snapshot -d dev/ploop0 "more$i"
 		sleep 0.2
@@ -65,19 +65,20 @@ grow_stack() {
 @test "kill -9 of ploopd in the middle of merges: everything that was flushed is there" {
 	require jq
 	local line i device=$PWD/dev/ploop0 merge
-	ploop -v-1 init -s 128m -t none ploop.image
+	ploop -v-1 init -s 64m -t none ploop.image
 	ploop -v-1 mount -d dev/ploop0 ploop.image
 	mkfifo in out
 	"$PLOOP_BUILD/tests/torture/flushed" -j 8 -t 60 -z "$device" <in >out 3>&- &
 	writer=$!
 	exec 8>in 9<out
 	read -r -t 30 line <&9
-	for ((i = 0; i < ${PLOOP_TEST_KILLS:-4}; i++)); do
+	for ((i = 0; i < ${PLOOP_TEST_KILLS:-3}; i++)); do
 		grow_stack "$i"
 		# So slow that the kill comes before the end.
 		ploop merge -d dev/ploop0 --rate 40m >merge.log 2>&1 3>&- 8>&- 9<&- &
 		merge=$!
-		sleep "$((RANDOM % 2)).$((RANDOM % 9 + 1))"
+		wait_for sh -c 'ploop merge -d dev/ploop0 --status | grep -q "^running\|^done"'
+		sleep "0.$((RANDOM % 9))"
 		ploop merge -d dev/ploop0 --status >>states
 		kill -9 "$(daemon_pid)"
 		wait "$merge" || :
@@ -106,12 +107,12 @@ grow_stack() {
 	local before
 	stack
 	before=$(sha256sum <dev/ploop0)
-	ploop -v-1 merge -d dev/ploop0 -l 0..2 --rate 30m 3>&- &
+	ploop -v-1 merge -d dev/ploop0 -l 0..2 --rate 12m 3>&- &
 	wait_for sh -c 'ploop merge -d dev/ploop0 --status --json | jq -e ".done > 0"'
 	kill -9 $!
 	wait_for sh -c 'ploop merge -d dev/ploop0 --status --json | jq -e ".state == \"done\""'
 	[ "$(sha256sum <dev/ploop0)" = "$before" ]
-	random 10 40
+	random 5 30
 	before=$(sha256sum <dev/ploop0)
 	ploop -v-1 umount -d dev/ploop0
 	# What the merge has left marked as temporary goes.
@@ -126,7 +127,7 @@ grow_stack() {
 	stack
 	before=$(sha256sum <dev/ploop0)
 	ploop -v-1 umount -d dev/ploop0
-	for i in 1 2 4; do
+	for i in 1 3; do
 		ploop -v-1 merge --rate 50m delta1 delta ploop.image 3>&- &
 		sleep "0.$i"
 		kill -9 $!

@@ -329,6 +329,7 @@ def arguments():
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     parser.add_argument("--keep", action="store_true", help="keep the disks of a finding")
     parser.add_argument("--round", type=int, choices=(0, 1, 2), help="only rounds of this kind")
+    parser.add_argument("--folder", default="/var/tmp", help="where the disks are, for other file systems")
     parser.add_argument("build", type=lambda path: pathlib.Path(path).resolve())
     return parser.parse_args()
 
@@ -339,7 +340,7 @@ def main():
     if os.geteuid() or needed or not os.path.exists("/dev/fuse") or not os.path.exists("/dev/loop-control"):
         print(f"not root, no devices, or no {needed}")
         return 77
-    work = pathlib.Path(tempfile.mkdtemp(dir="/var/tmp", prefix="ploop-campaign-"))
+    work = pathlib.Path(tempfile.mkdtemp(dir=args.folder, prefix="ploop-campaign-"))
     os.environ["PLOOP_RUN_DIR"], os.environ["PLOOP_DEV_DIR"] = str(work / "run"), str(work / "dev")
     (work / "dev").mkdir()
     campaign = Campaign(args, work)
