@@ -34,7 +34,13 @@ CASES = (
     ("snapshot-merge -u 3 @", "1<- root.hds; 3<1 f2 t; 4<3 f4; 6<1 f6 t; 5<6 f5; T<3 ft", ""),
     ("snapshot-merge -u 5 @", FORGOTTEN, ""),
     ("snapshot-merge -u 3 -n @/new @", "1<- root.hds; 3<1 new t; 4<3 f4; 6<1 f6 t; 5<6 f5; T<3 ft", ""),
+    ("snapshot-merge @", "1<- root.hds; 2<1 f2; T<2 f3; 4<2 +; 6<1 f6 t; 5<6 f5", ""),
+    ("snapshot-merge -u 3 -U 1 @", "3<- root.hds t; 4<3 f4; 6<3 + t; 5<6 f5; T<3 ft", ""),
+    ("snapshot-delete -u 3 @", "1<- root.hds; 2<1 f2; 4<2 f3; 5<1 f6; T<2 +", ""),
     ("merge @/f5 @/f6", FORGOTTEN, ""),
+    ("check --repair=all @", TREE, ""),
+    ("repair-descriptor @", TREE, ""),
+    ("snapshot-list @", TREE, ""),
     ("gc --remove @", TREE, ""),
     ("convert -v 1 @", TREE, ""),
     ("convert -f raw @", TREE, ""),
@@ -98,7 +104,7 @@ def make(folder, top=TOP):
 
 
 def change(ploop, verb, folder, status=0):
-    words = [guid(w) if w.isdigit() and before == "-u" else w.replace("@", str(folder))
+    words = [guid(w) if w.isdigit() and before in ("-u", "-U") else w.replace("@", str(folder))
              for before, w in zip(["", *verb.split()], verb.split())]
     result = subprocess.run([ploop, "-v0", *words], capture_output=True, text=True, timeout=120, check=False)
     if result.returncode != status:
