@@ -792,6 +792,7 @@ enum ploop_maintenance {
 	PLOOP_MAINTENANCE_MERGE,
 	PLOOP_MAINTENANCE_GROW,
 	PLOOP_MAINTENANCE_RELOC,    /* images are being made shorter */
+	PLOOP_MAINTENANCE_REPLACE,  /* an image gives way to another one */
 };
 
 PLOOP_API int ploop_maintenance(const struct ploop_which *which, enum ploop_maintenance *ret, struct ploop_error *err);
@@ -855,6 +856,29 @@ PLOOP_API int ploop_balloon_stat(const struct ploop_balloon *balloon, struct plo
  */
 PLOOP_API int ploop_balloon_complete(const struct ploop_balloon *balloon, enum ploop_maintenance *ret_state,
 				     struct ploop_balloon_result *ret, struct ploop_error *err);
+
+/* ---- Replace: an image gives way to another one that holds the same ---- */
+
+/* Zero it, fill in `which`, `image`, and `uuid`, `current` or neither. */
+struct ploop_replace {
+	struct ploop_which which; /* a device or a mount point; or a descriptor or its folder, as `image` */
+	const char *uuid;         /* of the snapshot whose image it is; with a descriptor */
+	const char *current;      /* the image that gives way; NULL with `uuid` NULL: that of `level` */
+	unsigned level;           /* of the device; 0 is the base */
+	const char *image;        /* the new one */
+	const char *format;       /* "raw" or "ploop1": what both are; NULL: what the descriptor says, or ploop1 */
+	bool keep_name;           /* the new one gets the name of the old one, which is gone then */
+	bool no_compare;          /* believe that they hold the same */
+	ploop_progress_fn progress; /* NULL: none. Stopped, nothing has changed */
+	void *progress_data;
+};
+
+/*
+ * Another file takes the place of an image, on a disk at rest or in use (then of an image that is only read). Both must be of one
+ * size and hold the same: -EINVAL, status 11, when not. One name changes, in one step, so that no crash finds anything half done. The
+ * old image stays as a file, but with `keep_name`.
+ */
+PLOOP_API int ploop_replace(const struct ploop_replace *what, struct ploop_error *err);
 
 /* ---- Export: a disk for programs that speak NBD, without root and without a device ---- */
 

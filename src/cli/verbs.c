@@ -24,6 +24,7 @@ const struct verb *const verbs[] = {
 	&verb_snapshot_delete,
 	&verb_snapshot_merge,
 	&verb_merge,
+	&verb_replace,
 	&verb_gc,
 
 	/* Space: what a disk takes and gives back */

@@ -23,6 +23,7 @@ extern const struct verb verb_snapshot_switch;
 extern const struct verb verb_snapshot_delete;
 extern const struct verb verb_snapshot_merge;
 extern const struct verb verb_merge;
+extern const struct verb verb_replace;
 extern const struct verb verb_gc;
 
 /* Space */

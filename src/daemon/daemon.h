@@ -30,6 +30,7 @@
 #include "daemon/grow.h"
 #include "daemon/maintenance.h"
 #include "daemon/merge.h"
+#include "daemon/replace.h"
 #include "daemon/server.h"
 #include "daemon/starter.h"
 #include "daemon/track.h"
@@ -79,6 +80,7 @@ struct daemon {
 	struct balloon_job balloon;
 	struct compact_job compact;
 	struct track_job track;
+	struct replace_job replace;
 	struct server_peer *stopper; /* who asked us to stop and waits for the answer */
 	bool stop_when_idle;         /* somebody wants us gone as soon as nobody has the device open */
 	struct loop_timer idle_timer;

@@ -21,6 +21,8 @@ enum ploop_maintenance maintenance_state(const struct daemon *daemon)
 		return PLOOP_MAINTENANCE_GROW;
 	if (daemon->track.track)
 		return PLOOP_MAINTENANCE_TRACK;
+	if (replace_active(daemon))
+		return PLOOP_MAINTENANCE_REPLACE;
 	return balloon_state(daemon);
 }
 
@@ -48,6 +50,8 @@ int maintenance_check(const struct daemon *daemon, struct ploop_error *err)
 				 daemon->merge.low, daemon->merge.high, daemon->name, daemon->name);
 	case PLOOP_MAINTENANCE_GROW:
 		return error_set(err, -EBUSY, PLOOP_EXIT_BUSY, "%s is growing; try again", daemon->name);
+	case PLOOP_MAINTENANCE_REPLACE:
+		return error_set(err, -EBUSY, PLOOP_EXIT_BUSY, "an image of %s is being replaced; try again", daemon->name);
 	case PLOOP_MAINTENANCE_TRACK:
 		return error_set(err, -EBUSY, PLOOP_EXIT_BUSY, "%s is being copied; wait until `ploop copy` is done",
 				 daemon->name);

@@ -132,6 +132,7 @@ static const struct {
 	{ "merge-stop", daemon_merge_stop },
 	{ "push", daemon_push },
 	{ "push-check", daemon_push_check },
+	{ "replace", daemon_replace },
 	{ "resume", request_resume },
 	{ "settle", daemon_settle },
 	{ "stat", request_stat },

@@ -119,7 +119,8 @@ static int replace_check_delta(const struct delta *old, const struct delta *new,
 				 "Images %s and %s are not identical: format or cluster size differ", a, b);
 	if (new->geometry.partial)
 		return error_set(err, -EUCLEAN, PLOOP_EXIT_FORMAT,
-				 "%s: was not closed and holds clusters that are not whole; open it once for writing", b);
+				 "%s: was not closed and holds clusters that are not whole; open it once for writing",
+				 b);
 	return 0;
 }
 
@@ -133,15 +134,17 @@ static int replace_check(const struct device *dev, const struct device_replace_c
 	if (r)
 		return r;
 	if (config->level >= dev->nlevels)
-		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM, "Invalid level %u specified, allowed values are 0 to %u",
-				 config->level, dev->nlevels - 1);
+		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM,
+				 "Invalid level %u specified, allowed values are 0 to %u", config->level,
+				 dev->nlevels - 1);
 	if (!dev->read_only && config->level == device_top_level(dev))
 		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM,
 				 "%s is the top of a device that writes to it: only what lies below can be replaced",
 				 dev->top->file->path);
 	if (dev->under || (dev->read_only && dev->partials->count[PARTIAL_LIVE]))
 		return error_set(err, -EBUSY, PLOOP_EXIT_BUSY, "%s; let it end first",
-				 dev->under ? "a merge was stopped half-way" : "the device was not closed and is not whole");
+				 dev->under ? "a merge was stopped half-way"
+					    : "the device was not closed and is not whole");
 	return replace_check_delta(&dev->levels[config->level], config->delta, err);
 }
 
@@ -195,7 +198,9 @@ int device_replace(struct device *dev, const struct device_replace_config *confi
 		replace_free(replace);
 		return r;
 	}
-	replace->job = (struct device_job){ .name = "the replacement of an image", .begin = replace_begin, .poke = replace_poke };
+	replace->job = (struct device_job){ .name = "the replacement of an image",
+					    .begin = replace_begin,
+					    .poke = replace_poke };
 	job_begin(dev, &replace->job);
 	return 0;
 }

@@ -70,8 +70,7 @@ static xmlDoc *new_doc(const char *image, const struct image_params *params)
 int descriptor_new(const char *path, const char *image, const struct image_params *params, struct descriptor **ret,
 		   struct ploop_error *err)
 {
-	_free_
-	char *text = NULL;
+	_free_ char *text = NULL;
 	xmlDoc *doc;
 	xmlChar *dump = NULL;
 	int len = 0;
@@ -124,20 +123,40 @@ static int convert_old(struct descriptor *d, const char *name)
 	return descriptor_rename(d, &d->top, &top);
 }
 
-int descriptor_store(struct descriptor *d, struct dir *dir, const char *name, struct ploop_error *err)
+static int current_text(struct descriptor *d, const struct dir *dir, const char *name, char **ret, size_t *ret_len,
+			struct ploop_error *err)
 {
-	_free_
-	char *text = NULL;
-	size_t len;
 	int r = convert_old(d, name);
 
 	if (!r)
-		r = descriptor_to_text(d, &text, &len);
+		r = descriptor_to_text(d, ret, ret_len);
+	return r < 0 ? error_sys(err, r, PLOOP_EXIT_DISKDESCR, "Can't convert %s/%s", dir->path, name) : 0;
+}
+
+int descriptor_store(struct descriptor *d, struct dir *dir, const char *name, struct ploop_error *err)
+{
+	_free_ char *text = NULL;
+	size_t len;
+	int r = current_text(d, dir, name, &text, &len, err);
+
 	if (r < 0)
-		return error_sys(err, r, PLOOP_EXIT_DISKDESCR, "Can't convert %s/%s", dir->path, name);
+		return r;
 	log_info("Storing %s/%s", dir->path, name);
 	r = dir_replace(dir, name, text, len);
 	if (r < 0)
 		return error_sys(err, r, PLOOP_EXIT_DISKDESCR, "Can't write %s/%s", dir->path, name);
 	return 0;
+}
+
+int descriptor_stage(struct descriptor *d, struct dir *dir, const char *name, const char *stage,
+		     struct ploop_error *err)
+{
+	_free_ char *text = NULL;
+	size_t len;
+	int r = current_text(d, dir, name, &text, &len, err);
+
+	if (r < 0)
+		return r;
+	r = dir_write(dir, stage, text, len, name);
+	return r < 0 ? error_sys(err, r, PLOOP_EXIT_DISKDESCR, "Can't write %s/%s", dir->path, stage) : 0;
 }

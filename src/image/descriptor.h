@@ -103,6 +103,11 @@ int descriptor_to_text(const struct descriptor *descriptor, char **ret, size_t *
  * it. */
 int descriptor_store(struct descriptor *descriptor, struct dir *dir, const char *name, struct ploop_error *err);
 
+/* The first half of it, for one who lets another do the second: the new text, durable, is in the file `stage` of `dir`, which is to be
+ * renamed to `name`. */
+int descriptor_stage(struct descriptor *descriptor, struct dir *dir, const char *name, const char *stage,
+		     struct ploop_error *err);
+
 /* The snapshot of that GUID; NULL when there is none. Good until the next edit. */
 struct snapshot *descriptor_find(const struct descriptor *descriptor, const struct guid *guid);
 struct snapshot *descriptor_top(const struct descriptor *descriptor);

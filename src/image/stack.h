@@ -75,6 +75,14 @@ int stack_empty(struct stack *stack, unsigned level, struct ploop_error *err);
 int stack_reread(struct stack *stack, unsigned level, struct ploop_error *err);
 void stack_drop(struct stack *stack, unsigned first, unsigned last);
 
+/*
+ * For a file that takes the place of another one: opens and locks `path` for reading, as a delta of the form of the level's; and puts
+ * it there, which closes the old one. Whether they fit one another is device_replace()'s affair.
+ */
+int stack_open_other(struct loop *loop, const struct stack *stack, unsigned level, const char *path, struct delta *ret,
+		     int *ret_lock, struct ploop_error *err);
+void stack_set_level(struct stack *stack, unsigned level, const struct delta *delta, int lock);
+
 /* Closes the files, which gives the locks back. NULL is accepted. */
 void stack_close(struct stack *stack);
 

@@ -32,7 +32,8 @@ static void turn_index(const struct disk *disk, const struct disk_level *level, 
 		if (entry)
 			le32_put(head + 64 + 4 * (uint64_t)v,
 				 (uint32_t)((level->start +
-					     new_place((at - level->start) / disk->cluster, places, true) * disk->cluster) /
+					     new_place((at - level->start) / disk->cluster, places, true) *
+						     disk->cluster) /
 					    unit));
 	}
 }
