@@ -14,6 +14,7 @@ TOP = "{5fbaabe3-6958-40ff-92a7-860e329aab41}"
 NONE = "{00000000-0000-0000-0000-000000000000}"
 A, B, C, NEW, NOBODY = ("{11111111-aaaa-4bbb-8ccc-00000000000%d}" % n for n in range(1, 6))
 KNOWN = {TOP, A, B, C, NEW}
+OTHER = "more/other"  # an image that may take the place of another one
 
 Snapshot = collections.namedtuple("Snapshot", "content size temporary parent file form")
 
@@ -192,6 +193,13 @@ def holes(folder):
         for number in range(0, 16, 2):
             file.seek(64 + 4 * number)
             file.write(bytes(4))
+
+
+def replaceable(folder):
+    """A chain, and in a folder of its own another image that holds what B's holds."""
+    chain(folder)
+    (folder / OTHER).parent.mkdir()
+    run("cp", "--sparse=always", file_of(folder, B), str(folder / OTHER))
 
 
 def small_clusters(folder):

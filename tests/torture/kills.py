@@ -16,7 +16,7 @@ import subprocess
 import typing
 
 import disks
-from disks import KNOWN, NEW, NOBODY, TOP, ploop, read_disk, run
+from disks import KNOWN, NEW, NOBODY, OTHER, TOP, ploop, read_disk, run
 
 KILLED = 99
 
@@ -86,8 +86,9 @@ def reached(result):
 
 def view(disk, without=()):
     """Without the names that are made up anew each time."""
-    known = {g: (s.content, s.size, s.temporary, s.form) for g, s in disk.items() if g in KNOWN and g not in without}
-    return known, sorted((s.content, s.size, s.temporary, s.form) for g, s in disk.items() if g not in KNOWN)
+    looks = {g: (s.content, s.size, s.temporary, s.form, s.file == OTHER) for g, s in disk.items()}
+    known = {g: look for g, look in looks.items() if g in KNOWN and g not in without}
+    return known, sorted(look for g, look in looks.items() if g not in KNOWN)
 
 
 def same(disk, want, spent=()):
@@ -215,6 +216,33 @@ def shrinking(torture, case):
     return f"{kills} kills"
 
 
+def renaming(torture, case):
+    """A file gets the name of another one that holds the same: what it was called before is there, or not."""
+    origin = torture.prepare(case)
+    want = read_disk(origin)
+    counts = {"old": 0, "new": 0}
+    for n in torture.points(20):
+        folder = torture.copy(origin, f"{case.name}-{n}")
+        result = torture.kill(n, case.words(folder))
+        where = f"{case.name}, {result.stderr.strip()}"
+        state = "old" if (folder / OTHER).exists() else "new"
+        assert read_disk(folder) == want, f"{where}: the disk has changed"
+        check_leftovers(folder, want, where)
+        if result.returncode != KILLED:
+            assert result.returncode == 0 and state == "new", f"{where}: {state}, exit status {result.returncode}"
+        elif state == "old":
+            again = ploop("-v-1", *case.words(folder), check=False)
+            assert again.returncode == 0, f"{where}: once more gives {again.returncode}: {again.stderr}"
+        settle(folder, where)
+        sound(folder, where)
+        shutil.rmtree(folder)
+        if result.returncode != KILLED:
+            break
+        counts[state] += 1
+    assert torture.every > 1 or counts["old"], f"{case.name}: {counts}"
+    return ", ".join(f"{n} {state}" for state, n in counts.items())
+
+
 def recovery(torture, case):
     """Also who settles is killed, at every call, after every kill that left a journal."""
     life = Offline(torture, case)
@@ -305,8 +333,9 @@ class Online(Offline):
         return folder
 
     def is_new(self, disk):
-        """By the names of its snapshots, and by its size."""
-        found, old, new = (({g for g in d if g in KNOWN}, d[TOP].size) for d in (disk, self.old, self.new))
+        """By the names of its snapshots, by its size, and by the image that took the place of another one."""
+        found, old, new = (({g for g in d if g in KNOWN}, d[TOP].size, OTHER in {s.file for s in d.values()})
+                           for d in (disk, self.old, self.new))
         return found == new != old
 
     def check(self, folder, texts, where):

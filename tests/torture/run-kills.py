@@ -22,7 +22,7 @@ import kills
 from balloons import balloon, balloon_daemon
 from copies import copying, copying_daemon, resumed
 from disks import A, B, C, NEW, TOP, file_of, leaf_of, ploop, run
-from kills import Case, client, daemon, frozen, offline, recovery, shrinking, stopped
+from kills import Case, client, daemon, frozen, offline, recovery, renaming, shrinking, stopped
 
 # ---- Command lines that are not just words before the folder ----
 
@@ -35,6 +35,12 @@ def merge_files(*guids, options=()):
     """The low-level merge: images by name, the newest first."""
     return lambda folder: ("merge", *options, *(file_of(folder, guid) for guid in guids))
 
+
+def replace(*options):
+    return lambda folder: ("replace", "-u", B, *options, "-i", str(folder / disks.OTHER), str(folder))
+
+
+REPLACES = {"verb": replace(), "prepare": disks.replaceable, "again": 38}
 
 SNAPSHOT = ("snapshot", "-u", NEW)
 MERGE_TOP = ("snapshot-merge", "-u", TOP)
@@ -66,6 +72,9 @@ CASES = [
     Case("convert-from-raw", offline, ("convert", "-f", "expanded"), prepare=disks.raw_chain, engine=True),
     Case("grow", offline, GROW, **GROWS),
     Case("resize", offline, RESIZE, **GROWS),
+    Case("replace", offline, **REPLACES),
+    Case("replace-and-keep-name", renaming, replace("-k"), prepare=disks.replaceable),
+    Case("recover-replace", recovery, **REPLACES),
     Case("recover-convert", recovery, ("convert", "-v", "1")),
     Case("compact", shrinking, ("compact",), prepare=disks.holes, engine=True),
     Case("recover-snapshot", recovery, SNAPSHOT),
@@ -83,6 +92,9 @@ CASES = [
     Case("ploopd-merge-lower", daemon, MERGE_LOWER, spent=(A,), **ON_CHAIN),
     Case("ploopd-merge-range", daemon, MERGE_RANGE, spent=(A, B), **ON_CHAIN),
     Case("ploopd-merge-all", daemon, MERGE_ALL, spent=(A, B, C), **ON_CHAIN),
+    Case("online-replace", client, **REPLACES),
+    Case("online-replace-and-keep-name", client, replace("-k"), prepare=disks.replaceable),
+    Case("ploopd-replace", daemon, **REPLACES),
     Case("ploopd-grow", daemon, GROW, **GROWS),
     Case("ploopd-resize", daemon, RESIZE, **GROWS),
     Case("balloon", balloon, ("balloon", "change", "-s", "40m"), prepare=disks.files),
@@ -97,7 +109,7 @@ CASES = [
 
 
 def needs_devices(case):
-    return case.how not in (offline, recovery, shrinking)
+    return case.how not in (offline, recovery, renaming, shrinking)
 
 
 def can_have_devices():
