@@ -67,8 +67,22 @@ def _mount(plan):
             path.unlink()
 
 
+def _host(plan):
+    """What the host itself makes of as many files, whoever reads them: no target."""
+    one = files.raw(plan.scratch.path("d.raw"), plan.size)
+    each = plan.size // plan.levels // MIB * MIB
+    many = [files.raw(plan.scratch.path(f"d.raw.{level}"), each) for level in range(plan.levels)]
+    work = Work(False, 32)
+    yield _run(plan, "the host alone, 4 KiB random read, depth 32", [
+        Subject(f"fio, {plan.levels} raw files", lambda s: tools.fio_many(many, work, each * plan.levels, s)),
+        Subject("fio, one raw file", lambda s: tools.fio(one, work, plan.size, s))])
+    for path in (one, *many):
+        path.unlink()
+
+
 def depth(plan):
     """g. One image against many."""
+    yield from _host(plan)
     one = [files.written(plan.scratch.path("d.one"), plan.size)]
     stack = _stack(plan, "d", lambda path, only: files.written(path, plan.size, only=only))
     for queue in (32, 1):

@@ -28,11 +28,11 @@ class Work:
     step: int | None = None
 
 
-def _fio(path, work, span, seconds, stuck):
+def _fio(path, work, span, seconds, stuck, *more):
     """Runs fio; returns what it says of its one job. stuck() is called when fio does not come back."""
     how = ("rand" if work.step is None else "") + ("write" if work.write else "read")
     # --thread: one process, so that killing it ends it all.
-    argv = ["fio", "--thread", "--name=bench", f"--filename={path}", f"--rw={how}", f"--bs={work.size}",
+    argv = ["fio", "--thread", "--name=bench", *more, f"--filename={path}", f"--rw={how}", f"--bs={work.size}",
             f"--iodepth={work.depth}", f"--size={span}", "--direct=1", "--ioengine=io_uring", "--norandommap",
             "--time_based", f"--runtime={seconds * 1000:.0f}ms", "--allow_file_create=0", "--output-format=json"]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
@@ -60,6 +60,13 @@ def _fio_sample(job, work, behind):
 def fio(path, work, span, seconds):
     """fio by time on the first `span` bytes of a file."""
     return _fio_sample(_fio(path, work, span, seconds, lambda: None), work, 0)
+
+
+def fio_many(paths, work, span, seconds):
+    """The same on many files of one folder as if they were one: each request goes to any of them."""
+    job = _fio(":".join(path.name for path in paths), work, span, seconds, lambda: None, f"--directory={paths[0].parent}",
+               "--file_service_type=random:1")
+    return _fio_sample(job, work, 0)
 
 
 def fio_device(device, work, span, seconds):
