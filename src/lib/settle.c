@@ -9,7 +9,7 @@
 #include "control/message.h"
 
 #define FIRST_PAUSE_NS 1000000
-#define LONGEST_PAUSE_NS 100000000
+#define LONGEST_PAUSE_NS 5000000 /* what waits for the answer slows writers down */
 
 int settle_device(const char *name, struct ploop_error *err)
 {

@@ -2,8 +2,9 @@
 /*
  * snapshot.c - the disk as it is gets a name, and what is written from now on goes to a new delta.
  *
- * The device settles first (device_settle()): that may take a while, in which nothing stands still, and the old top is an ordinary
- * image when the descriptor names another one above it.
+ * Between 2 and 3 the device settles (device_settle()): that may take a while, in which nothing stands still, and the old top is an
+ * ordinary image when the descriptor names another one above it. From then until 4 small writes over lower levels are slow, so that
+ * little is left to do.
  *
  * Order of writes, of a disk with a descriptor:
  *  1. The journal names the new delta, durably, before the delta is made.
@@ -99,8 +100,8 @@ static int edit(struct taking *taking, struct ploop_error *err)
 	return r < 0 ? error_sys(err, r, PLOOP_EXIT_DISKDESCR, "%s cannot name %s", d->path, taking->delta) : 0;
 }
 
-/* The delta, and the descriptor that names it: steps 1 to 3. */
-static int commit(struct taking *taking, const struct geometry *top, struct ploop_error *err)
+/* Steps 1 and 2. */
+static int make_delta(struct taking *taking, const struct geometry *top, struct ploop_error *err)
 {
 	struct change *change = taking->change;
 	int r;
@@ -110,11 +111,15 @@ static int commit(struct taking *taking, const struct geometry *top, struct ploo
 		return error_set(err, -EEXIST, PLOOP_EXIT_PARAM, "Can't create %s/%s: File exists", change->dir->path,
 				 taking->delta);
 	r = change_journal(change, "snapshot", &taking->delta, 1, err);
-	if (r == 0)
-		r = change_new_delta(change->dir, taking->delta, top, err);
-	if (r == 0)
-		r = edit(taking, err);
-	return r < 0 ? r : change_commit(change, err);
+	return r < 0 ? r : change_new_delta(change->dir, taking->delta, top, err);
+}
+
+/* Step 3. */
+static int name_delta(struct taking *taking, struct ploop_error *err)
+{
+	int r = edit(taking, err);
+
+	return r < 0 ? r : change_commit(taking->change, err);
 }
 
 /* A delta ends with a cluster; only a raw base may end anywhere. `what` is how `ploop grow` is told the disk. */
@@ -164,9 +169,11 @@ static int take_online(struct taking *taking, struct ploop_error *err)
 	if (r == 0)
 		r = check_end(&top, "", change->path, err);
 	if (r == 0)
+		r = make_delta(taking, &top, err);
+	if (r == 0)
 		r = settle_device(change->writer->name, err);
 	if (r == 0)
-		r = commit(taking, &top, err);
+		r = name_delta(taking, err);
 	if (r < 0)
 		return r;
 	r = switch_top(change->writer, image, change->dir->path, !(taking->flags & PLOOP_SNAPSHOT_NO_FREEZE),
@@ -198,7 +205,9 @@ static int take_offline(struct taking *taking, struct ploop_error *err)
 	}
 	if (r == 0)
 		r = check_end(&geometry, "", change->path, err);
-	return r < 0 ? r : commit(taking, &geometry, err);
+	if (r == 0)
+		r = make_delta(taking, &geometry, err);
+	return r < 0 ? r : name_delta(taking, err);
 }
 
 static int take(struct taking *taking, struct ploop_error *err)
