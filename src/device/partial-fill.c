@@ -7,11 +7,13 @@
  * A fill holds its cluster's lock against writes, copies one run of missing units after another, and publishes each: it may stop
  * behind any of them, and does when somebody waits for the lock. How many run at a time:
  *
- *	none is wanted                                   as long as requests come, and there are few partial clusters
+ *	one, for a few clusters a second                 as long as requests come, and there are few partial clusters
  *	one                                              no request came lately; or there are many
  *	PARTIAL_FILLS                                    somebody settles
  *
  * Settling, in this order (rules 6 and 7 of partial.h):
+ *  0. Rounds: those that are there are filled while new ones may still be begun, until few are left. A round that ends
+ *     with more than half of what it began with is the last: they come as fast as they go.
  *  1. No new ones are begun, those that are being begun are waited for, and all are filled.
  *  2. A commit: their entries are durable.
  *  3. The table goes.
@@ -27,6 +29,8 @@
 #define FILL_CLONE_LEAST (64u << 10)
 #define FILL_TICK_NS UINT64_C(100000000)
 #define FILL_RETRY_NS UINT64_C(1000000000)
+#define FILL_ALMS (2u << 20) /* bytes a tick, and at least a cluster */
+#define SETTLE_FEW 4u
 
 static void fill_run(struct partial_fill *fill);
 
@@ -72,11 +76,12 @@ static void fill_stored(struct partial_fill *fill)
 	struct partial *partial = fill->partial;
 
 	partial_publish(partials, partial, fill->start, fill->end);
-	if (partial->state == PARTIAL_LIVE && (list_empty(&fill->lock.waiters) || settling(partials))) {
+	if (partial->state == PARTIAL_LIVE && list_empty(&fill->lock.waiters)) {
 		fill_run(fill);
 		return;
 	}
 	partials->device->stats.bio_fills += partial->state != PARTIAL_LIVE;
+	partials->round_filled += partial->state != PARTIAL_LIVE;
 	fill_end(fill, 0);
 }
 
@@ -221,7 +226,7 @@ static unsigned wanted(const struct partials *partials)
 		return 0;
 	if (settling(partials))
 		return PARTIAL_FILLS;
-	if (partials->count[PARTIAL_LIVE] > partials->limit / 4 * 3)
+	if (partials->count[PARTIAL_LIVE] > partials->limit / 4 * 3 || partials->alms)
 		return 1;
 	return partials->idle && dev->stats.bio_in == partials->seen && list_empty(&dev->active);
 }
@@ -243,6 +248,7 @@ static void start_fills(struct partials *partials)
 		fill->partial = partial;
 		partial->filling = true;
 		partials->filling++;
+		partials->alms -= !!partials->alms;
 		lock_take(partials->device, &fill->lock, partial->v, partial->v, false);
 		fill_run(fill);
 	}
@@ -255,6 +261,7 @@ static void tick(struct loop_timer *timer)
 
 	partials->idle = seen == partials->seen;
 	partials->seen = seen;
+	partials->alms = (unsigned)max_u64(1, FILL_ALMS / partials->device->cluster);
 	partials->error = 0;
 	partials_poke(partials);
 }
@@ -299,10 +306,28 @@ static void settle_committed(struct device_commit_waiter *waiter, int result)
 	partials_poke(partials);
 }
 
+/* Whether new ones may still be begun while somebody settles. */
+static bool few_yet(struct partials *partials)
+{
+	const struct device *dev = partials->device;
+	unsigned live = partials->count[PARTIAL_LIVE];
+
+	if (live <= SETTLE_FEW || partials->error || dev->aborted || dev->read_only) {
+		partials->few_yet = false;
+	} else if (partials->round_filled >= partials->round) {
+		partials->few_yet = live <= partials->round / 2;
+		partials->round = live;
+		partials->round_filled = 0;
+	}
+	return partials->few_yet;
+}
+
 static void settle_step(struct partials *partials)
 {
 	struct device *dev = partials->device;
 
+	if (partials->few_yet && few_yet(partials))
+		return;
 	if (partials->filling || partials->committing || partials_turning(partials) ||
 	    partials->count[PARTIAL_RESERVED])
 		return;
@@ -340,7 +365,11 @@ void device_settle(struct device *dev, struct device_settle *settle)
 {
 	struct partials *partials = dev->partials;
 
-	partials->holds++;
+	if (!partials->holds++) {
+		partials->few_yet = partials->count[PARTIAL_LIVE] > SETTLE_FEW;
+		partials->round = partials->count[PARTIAL_LIVE];
+		partials->round_filled = 0;
+	}
 	partials->error = 0;
 	list_push_back(&partials->settling, &settle->node);
 	partials_poke(partials);

@@ -147,7 +147,7 @@ static bool held(const struct partials *partials)
 {
 	const struct device *dev = partials->device;
 
-	return partials->holds || dev->under || dev->closing || dev->aborted;
+	return (partials->holds && !partials->few_yet) || dev->under || dev->closing || dev->aborted;
 }
 
 bool partials_may_begin(const struct partials *partials, uint32_t v)

@@ -126,9 +126,12 @@ struct partials {
 	struct loop_task task;
 	uint64_t seen; /* requests when the timer expired last */
 	bool idle;     /* none came since */
+	unsigned alms; /* clusters that may be filled before the next tick although requests come */
 	int error;     /* of the last fill that failed */
 
-	unsigned holds; /* no new ones are begun */
+	unsigned holds; /* somebody settles or has: no new ones are begun, once there are few */
+	bool few_yet;   /* ... which is not so yet */
+	unsigned round, round_filled; /* until then: live when the round began, and filled since */
 	struct list settling;
 	struct device_commit_waiter settled;
 	bool committing; /* for those who settle */
