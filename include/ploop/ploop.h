@@ -488,6 +488,7 @@ struct ploop_extent {
 	bool mapped;             /* false: reads as zeros */
 	unsigned level;
 	uint64_t file_offset; /* of that level's file */
+	bool partial;         /* some of it is newer: that part lies in the top's file, which was not closed */
 };
 
 /*

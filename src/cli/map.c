@@ -39,6 +39,7 @@ static void json_extents(struct json_object *object, struct ploop_disk *disk)
 		if (extent.mapped) {
 			json_add_number(entry, "level", extent.level);
 			json_add_number(entry, "file_offset", extent.file_offset);
+			json_add_bool(entry, "partial", extent.partial);
 		}
 	}
 }
@@ -78,7 +79,8 @@ static void print_extents(struct ploop_disk *disk)
 	for (uint64_t at = 0; ploop_disk_extent(disk, at, &extent); at = extent.offset + extent.length) {
 		printf("%16llu %16llu ", (unsigned long long)extent.offset, (unsigned long long)extent.length);
 		if (extent.mapped)
-			printf("%5u %16llu\n", extent.level, (unsigned long long)extent.file_offset);
+			printf("%5u %16llu%s\n", extent.level, (unsigned long long)extent.file_offset,
+			       extent.partial ? "  partly in the top" : "");
 		else
 			printf("%5s %16s\n", "-", "-");
 	}

@@ -258,6 +258,11 @@ struct device_place device_lookup(const struct device *dev, uint32_t v)
 	return (struct device_place){ .level = dev->map.level[v], .cluster = dev->map.cluster[v] };
 }
 
+bool device_is_partial(const struct device *dev, uint32_t v)
+{
+	return partial_find(dev->partials, v);
+}
+
 bool device_releasable(const struct device *dev, uint32_t v)
 {
 	return map_in(&dev->map, v, device_writer(dev, v)->level) && device_can_unmap(dev, v);

@@ -279,6 +279,9 @@ struct device_place {
 };
 struct device_place device_lookup(const struct device *device, uint32_t v);
 
+/* Whether a part of virtual cluster v, of which device_lookup() does not know, lies in the top. */
+bool device_is_partial(const struct device *device, uint32_t v);
+
 /* Whether a discard of virtual cluster v, all of it, gives a cluster of the top's file back. */
 bool device_releasable(const struct device *device, uint32_t v);
 

@@ -21,18 +21,22 @@ bool ploop_disk_extent(const struct ploop_disk *disk, uint64_t offset, struct pl
 	uint32_t cluster = device_cluster(disk->device);
 	uint32_t first, v, end = (uint32_t)div_round_up(size, cluster);
 	struct device_place start, place, next;
+	bool partial;
 
 	if (offset >= size)
 		return false;
 	first = (uint32_t)(offset / cluster);
 	start = place = device_lookup(disk->device, first);
+	partial = device_is_partial(disk->device, first);
 	for (v = first + 1; v < end; v++) {
 		next = device_lookup(disk->device, v);
-		if (!follows(place, next))
+		if (!follows(place, next) || device_is_partial(disk->device, v) != partial)
 			break;
 		place = next;
 	}
-	*ret = (struct ploop_extent){ .offset = (uint64_t)first * cluster, .mapped = start.cluster != 0 };
+	*ret = (struct ploop_extent){
+		.offset = (uint64_t)first * cluster, .mapped = start.cluster != 0, .partial = partial
+	};
 	ret->length = min_u64((uint64_t)v * cluster, size) - ret->offset;
 	if (ret->mapped) {
 		ret->level = start.level;

@@ -107,6 +107,9 @@ crashed() {
 	ploop umount -d dev/ploop0
 	run ploop check --read-only d
 	[ "$status" -ne 0 ]
+	# What the top has of them is not forgotten.
+	ploop map --extents d | grep -q "partly in the top"
+	ploop map --extents --json d | jq -e '[.extents[] | select(.partial) | .length] | add >= 1048576'
 }
 
 @test "after a crash check --repair of the disk completes what a check of one image cannot" {
