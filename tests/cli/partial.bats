@@ -105,8 +105,7 @@ crashed() {
 	new_snapshot
 	small_writes dev/ploop0 "$(daemon_pid ploop0)"
 	ploop umount -d dev/ploop0
-	run ploop check --read-only d
-	[ "$status" -ne 0 ]
+	if ploop check --read-only d; then return 1; fi
 	# What the top has of them is not forgotten.
 	ploop map --extents d | grep -q "partly in the top"
 	ploop map --extents --json d | jq -e '[.extents[] | select(.partial) | .length] | add >= 1048576'

@@ -15,8 +15,8 @@ stack() {
 	fill 5 2
 }
 
-FIRST={11111111-1111-4111-8111-111111111111}
-SECOND={22222222-2222-4222-8222-222222222222}
+FIRST='{11111111-1111-4111-8111-111111111111}'
+SECOND='{22222222-2222-4222-8222-222222222222}'
 
 # fill FIRST COUNT: random bytes in so many MiB of the device.
 fill() {
@@ -209,7 +209,7 @@ same_after_remount() {
 	output_has "is not in the folder of"
 	run ploop replace -d dev/ploop0 -l 0 -f raw -i disk/other
 	status_is 38
-	run ploop replace -u {33333333-3333-4333-8333-333333333333} -i disk/other disk
+	run ploop replace -u '{33333333-3333-4333-8333-333333333333}' -i disk/other disk
 	status_is 43
 	[ "$(sum)" = "$before" ]
 	[ ! -e disk/DiskDescriptor.xml.replace ]

@@ -533,7 +533,7 @@ temporary() {
 	ploop -v-1 restore-descriptor -f raw -b 2048 d d/base
 	run ploop snapshot d
 	status_is 38
-	grow=$(sed -n 's/.*`ploop \(.*\)`.*/\1/p' <<<"$output")
+	grow=$(grep -o "grow -s [0-9]* .*[.]xml" <<<"$output")
 	[ ! -e d/DiskDescriptor.xml.journal ]
 	# shellcheck disable=SC2086
 	ploop $grow
