@@ -38,6 +38,10 @@ struct copy_reader {
 	size_t nfiles;
 	struct slot slots[SLOTS];
 	char *memory;
+	/* What is known to hold data in one of the files: asked once for all of it, as the answer may take longer the more there is. A
+	 * hole that has come there since reads as zeros, too. */
+	int data_level;
+	uint64_t data_start, data_end;
 	uint64_t bytes, rate, limited_from, limited_bytes;
 };
 
@@ -138,15 +142,20 @@ static bool cut_at_hole(struct copy_reader *reader, struct copy_run *run)
 {
 	uint64_t start, end, stop = run->file_offset + run->length;
 
-	if (io_next_data(reader->files[run->level], run->file_offset, &start, &end) < 0)
-		return false;
-	start = round_down(start, BLOCK);
-	if (start > run->file_offset) {
-		run->length = min_u64(start, stop) - run->file_offset;
+	if (run->level != reader->data_level || run->file_offset < reader->data_start || run->file_offset >= reader->data_end) {
+		if (io_next_data(reader->files[run->level], run->file_offset, &start, &end) < 0)
+			return false;
+		reader->data_level = run->level;
+		reader->data_start = round_down(start, BLOCK);
+		reader->data_end = round_up(end, BLOCK);
+	}
+	if (reader->data_end <= run->file_offset)
+		return true; /* nothing from here on */
+	if (reader->data_start > run->file_offset) {
+		run->length = min_u64(reader->data_start, stop) - run->file_offset;
 		return true;
 	}
-	if (round_up(end, BLOCK) < stop)
-		run->length = round_up(end, BLOCK) - run->file_offset;
+	run->length = min_u64(reader->data_end, stop) - run->file_offset;
 	return false;
 }
 
