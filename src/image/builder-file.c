@@ -5,7 +5,9 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -58,6 +60,18 @@ static int file_zero(struct builder_out *out, uint64_t pos, uint64_t len)
 	return errno == EOPNOTSUPP || errno == ENOSYS ? write_zeros(file->fd, pos, len) : -errno;
 }
 
+static int file_clone(struct builder_out *out, int fd, uint64_t from, uint64_t len, uint64_t pos)
+{
+	struct builder_file *file = container_of(out, struct builder_file, out);
+	struct file_clone_range range = { .src_fd = fd, .src_offset = from, .src_length = len, .dest_offset = pos };
+
+	/* A length of 0 would mean: to the end. */
+	if (!len || ioctl(file->fd, FICLONERANGE, &range) < 0)
+		return len ? -errno : 0;
+	out->size = max_u64(out->size, pos + len);
+	return 0;
+}
+
 static int file_read(struct builder_out *out, void *data, size_t len, uint64_t pos)
 {
 	const struct builder_file *file = container_of(out, struct builder_file, out);
@@ -81,7 +95,11 @@ int builder_file_open(struct builder_file *file, const char *path, bool resume, 
 	struct stat st;
 
 	*file = (struct builder_file){
-		.out = { .write = file_write, .zero = file_zero, .finish = file_finish, .read = file_read },
+		.out = { .write = file_write,
+			 .zero = file_zero,
+			 .clone = file_clone,
+			 .finish = file_finish,
+			 .read = file_read },
 	};
 	file->fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | (resume ? 0 : O_EXCL), 0600);
 	if (file->fd < 0)

@@ -185,7 +185,8 @@ int builder_resume(struct builder *b)
 	if (r < 0)
 		return r;
 	r = load_entries(b, &used, (uint32_t)end);
-	for (uint64_t k = bitmap_next_clear(&used, b->g.first); r == 0 && k < b->next; k = bitmap_next_clear(&used, k + 1))
+	for (uint64_t k = bitmap_next_clear(&used, b->g.first); r == 0 && k < b->next;
+	     k = bitmap_next_clear(&used, k + 1))
 		r = push_freed(b, (uint32_t)k);
 	/* Behind the last entry there may be bytes that lost theirs. */
 	if (!r && b->next < end)
@@ -247,6 +248,29 @@ int builder_write(struct builder *b, const void *data, uint64_t len, uint64_t of
 		p += n;
 		offset += n;
 		len -= n;
+	}
+	return 0;
+}
+
+int builder_clone(struct builder *b, int fd, uint64_t from, uint64_t len, uint64_t offset)
+{
+	if (!b->out->clone)
+		return -EOPNOTSUPP;
+	if (!b->entries)
+		return b->out->clone(b->out, fd, from, len, offset);
+	for (uint64_t done = 0; done < len;) {
+		uint64_t n = piece_at(b, offset + done, len - done);
+		uint32_t v = (uint32_t)((offset + done) / b->g.cluster);
+		bool fresh = !b->entries[v];
+		int r = fresh ? place(b, v) : 0;
+
+		if (!r)
+			r = b->out->clone(b->out, fd, from + done, n, place_of(b, offset + done));
+		if (!r && fresh && b->resumable)
+			r = write_entry(b, v);
+		if (r < 0)
+			return r;
+		done += n;
 	}
 	return 0;
 }
@@ -325,8 +349,8 @@ static int write_page(struct builder *b, uint32_t first, uint32_t end)
 		stored[v - first] = b->entries[v] ? htole32(b->format->encode(&b->g, b->entries[v])) : 0;
 		any = any || stored[v - first];
 	}
-	return any ? b->out->write(b->out, stored, (end - first) * sizeof(*stored), b->g.index + 4 * (uint64_t)first) :
-		     0;
+	return any ? b->out->write(b->out, stored, (end - first) * sizeof(*stored), b->g.index + 4 * (uint64_t)first)
+		   : 0;
 }
 
 int builder_finish(struct builder *b)

@@ -22,6 +22,9 @@ struct builder_out {
 	int (*zero)(struct builder_out *out, uint64_t pos, uint64_t len); /* written before, zeros from now on */
 	/* The image is complete and `size` bytes long: make all of it durable. */
 	int (*finish)(struct builder_out *out, uint64_t size);
+	/* The bytes of an open file, by sharing its blocks; a negative errno when that cannot be here, and then nothing was done that a
+	 * write does not do again. NULL when it never can. */
+	int (*clone)(struct builder_out *out, int fd, uint64_t from, uint64_t len, uint64_t pos);
 	/* For builder_resume(); NULL when nothing can be read. Zeros beyond the end. */
 	int (*read)(struct builder_out *out, void *data, size_t len, uint64_t pos);
 	uint64_t size; /* bytes that are there already */
@@ -49,6 +52,8 @@ int builder_resume(struct builder *builder);
 
 /* Ranges are in whole sectors and inside the disk: the caller has checked. 0 or a negative errno. */
 int builder_write(struct builder *builder, const void *data, uint64_t len, uint64_t offset);
+/* As a write of what the open file `fd` has at `from`, by sharing its blocks: fails where that cannot be. */
+int builder_clone(struct builder *builder, int fd, uint64_t from, uint64_t len, uint64_t offset);
 int builder_zero(struct builder *builder, uint64_t offset, uint64_t len);
 /* Whole clusters, the last of the disk may be cut off: -EINVAL for others. */
 int builder_discard(struct builder *builder, uint64_t offset, uint64_t len);

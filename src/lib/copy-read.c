@@ -6,10 +6,12 @@
 #include "lib/copy-read.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/checked.h"
 #include "base/cleanup.h"
@@ -21,13 +23,14 @@
 /* Many, as what changes between passes is scattered. */
 #define SLOTS 64
 #define SLOT_BYTES (256u << 10)
-#define BLOCK 4096u       /* what zeros are looked for in */
+#define BLOCK 4096u        /* what zeros are looked for in */
 #define ZEROS_LEAST 65536u /* fewer in a row go as data: a record costs, too */
 
 struct slot {
 	struct io_op op;
 	struct copy_run run; /* at most SLOT_BYTES, unless it is a hole or nowhere */
 	bool busy, hole;
+	bool shared; /* nothing was read: the sink takes it from the file */
 	int result;
 	char *buffer;
 };
@@ -35,7 +38,9 @@ struct slot {
 struct copy_reader {
 	struct loop *loop;
 	struct io_file **files;
-	size_t nfiles;
+	int *fds; /* of those that nobody writes to; -EBADF for others */
+	size_t nfiles, still;
+	bool no_clone; /* it cannot be done here */
 	struct slot slots[SLOTS];
 	char *memory;
 	/* What is known to hold data in one of the files: asked once for all of it, as the answer may take longer the more there is. A
@@ -52,9 +57,10 @@ int copy_reader_new(char *const *files, size_t n, struct copy_reader **ret, stru
 
 	if (reader) {
 		reader->files = calloc(n, sizeof(struct io_file *));
+		reader->fds = calloc(n, sizeof(*reader->fds));
 		reader->memory = io_buffer_new((size_t)SLOTS * SLOT_BYTES);
 	}
-	if (!reader || !reader->files || !reader->memory) {
+	if (!reader || !reader->files || !reader->fds || !reader->memory) {
 		copy_reader_free(reader);
 		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "copy");
 	}
@@ -79,8 +85,19 @@ void copy_reader_free(struct copy_reader *reader)
 	loop_free(reader->loop);
 	if (reader->memory)
 		io_buffer_free(reader->memory, (size_t)SLOTS * SLOT_BYTES);
+	for (size_t i = 0; i < reader->still; i++)
+		cleanup_close(&reader->fds[i]);
+	free(reader->fds);
 	free(reader->files);
 	free(reader);
+}
+
+void copy_reader_share(struct copy_reader *reader, size_t still)
+{
+	while (reader->still < still && reader->still < reader->nfiles) {
+		reader->fds[reader->still] = open(reader->files[reader->still]->path, O_RDONLY | O_CLOEXEC);
+		reader->still++;
+	}
 }
 
 static uint64_t now_ns(void)
@@ -111,7 +128,8 @@ static void keep_rate(const struct copy_reader *reader)
 	now = now_ns();
 	if (due <= now)
 		return;
-	time = (struct timespec){ .tv_sec = (time_t)((due - now) / 1000000000u), .tv_nsec = (long)((due - now) % 1000000000u) };
+	time = (struct timespec){ .tv_sec = (time_t)((due - now) / 1000000000u),
+				  .tv_nsec = (long)((due - now) % 1000000000u) };
 	nanosleep(&time, NULL);
 }
 
@@ -142,7 +160,8 @@ static bool cut_at_hole(struct copy_reader *reader, struct copy_run *run)
 {
 	uint64_t start, end, stop = run->file_offset + run->length;
 
-	if (run->level != reader->data_level || run->file_offset < reader->data_start || run->file_offset >= reader->data_end) {
+	if (run->level != reader->data_level || run->file_offset < reader->data_start ||
+	    run->file_offset >= reader->data_end) {
 		if (io_next_data(reader->files[run->level], run->file_offset, &start, &end) < 0)
 			return false;
 		reader->data_level = run->level;
@@ -159,22 +178,15 @@ static bool cut_at_hole(struct copy_reader *reader, struct copy_run *run)
 	return false;
 }
 
-/* Takes the next piece off `run` into the slot, and starts to read it. */
-static void fill(struct copy_reader *reader, struct slot *slot, struct copy_run *run)
+/* Whether a sink that can do it may take the blocks of the file instead of its bytes. */
+static bool may_share(const struct copy_reader *reader, const struct copy_run *run)
 {
-	slot->run = *run;
-	slot->result = 0;
-	slot->hole = false;
-	if (run->level != COPY_NOWHERE) {
-		slot->hole = cut_at_hole(reader, &slot->run);
-		if (!slot->hole)
-			slot->run.length = min_u64(slot->run.length, SLOT_BYTES);
-	}
-	run->offset += slot->run.length;
-	run->file_offset += slot->run.length;
-	run->length -= slot->run.length;
-	if (slot->hole || slot->run.level == COPY_NOWHERE)
-		return;
+	return !reader->no_clone && (size_t)run->level < reader->still && reader->fds[run->level] >= 0 &&
+	       !((run->offset | run->file_offset | run->length) % BLOCK);
+}
+
+static void start(struct copy_reader *reader, struct slot *slot)
+{
 	slot->busy = true;
 	slot->op = (struct io_op){
 		.kind = IO_READ,
@@ -185,6 +197,25 @@ static void fill(struct copy_reader *reader, struct slot *slot, struct copy_run 
 		.done = slot_done,
 	};
 	io_submit(&slot->op);
+}
+
+/* Takes the next piece off `run` into the slot, and starts to read it, unless it may be shared with the sink. */
+static void fill(struct copy_reader *reader, struct slot *slot, struct copy_run *run, bool share)
+{
+	slot->run = *run;
+	slot->result = 0;
+	slot->hole = slot->shared = false;
+	if (run->level != COPY_NOWHERE) {
+		slot->hole = cut_at_hole(reader, &slot->run);
+		slot->shared = !slot->hole && share && may_share(reader, &slot->run);
+		if (!slot->hole && !slot->shared)
+			slot->run.length = min_u64(slot->run.length, SLOT_BYTES);
+	}
+	run->offset += slot->run.length;
+	run->file_offset += slot->run.length;
+	run->length -= slot->run.length;
+	if (!slot->hole && !slot->shared && slot->run.level != COPY_NOWHERE)
+		start(reader, slot);
 }
 
 static bool is_zero(const char *p, uint64_t len)
@@ -211,7 +242,8 @@ static uint64_t stretch(const char *p, uint64_t len, bool *ret_zero)
 	return at - (zeros >= ZEROS_LEAST || at == len ? zeros : 0);
 }
 
-static int give_data(struct copy_reader *reader, const struct slot *slot, struct copy_sink *sink, struct ploop_error *err)
+static int give_data(struct copy_reader *reader, const struct slot *slot, struct copy_sink *sink,
+		     struct ploop_error *err)
 {
 	int r = 0;
 
@@ -230,21 +262,50 @@ static int give_data(struct copy_reader *reader, const struct slot *slot, struct
 	return r;
 }
 
+static int give_read(struct copy_reader *reader, struct slot *slot, struct copy_sink *sink, struct ploop_error *err)
+{
+	int r = wait_for(reader, slot);
+
+	if (r == 0)
+		r = slot->result;
+	if (r < 0)
+		return error_sys(err, r, PLOOP_EXIT_READ, "Can't read %s", reader->files[slot->run.level]->path);
+	return give_data(reader, slot, sink, err);
+}
+
+static int give_shared(struct copy_reader *reader, struct slot *slot, struct copy_sink *sink, struct ploop_error *err)
+{
+	struct copy_run rest = slot->run;
+	int r = -EOPNOTSUPP;
+
+	if (!reader->no_clone)
+		r = sink->ops->clone(sink, reader->fds[rest.level], rest.file_offset, rest.length, rest.offset, err);
+	if (r == 0)
+		reader->bytes += rest.length;
+	if (r != -EOPNOTSUPP)
+		return r;
+	reader->no_clone = true;
+	for (r = 0; r == 0 && rest.length;) {
+		slot->run = rest;
+		slot->run.length = min_u64(rest.length, SLOT_BYTES);
+		start(reader, slot);
+		rest.offset += slot->run.length;
+		rest.file_offset += slot->run.length;
+		rest.length -= slot->run.length;
+		r = give_read(reader, slot, sink, err);
+	}
+	return r;
+}
+
 static int give(struct copy_reader *reader, struct slot *slot, struct copy_sink *sink, struct ploop_error *err)
 {
 	const struct copy_run *run = &slot->run;
-	int r;
 
 	if (run->level == COPY_NOWHERE)
 		return sink->ops->discard(sink, run->length, run->offset, err);
 	if (slot->hole)
 		return sink->ops->zero(sink, run->length, run->offset, err);
-	r = wait_for(reader, slot);
-	if (r == 0)
-		r = slot->result;
-	if (r < 0)
-		return error_sys(err, r, PLOOP_EXIT_READ, "Can't read %s", reader->files[run->level]->path);
-	return give_data(reader, slot, sink, err);
+	return slot->shared ? give_shared(reader, slot, sink, err) : give_read(reader, slot, sink, err);
 }
 
 /* Runs that lie together on the disk and in the file are one. */
@@ -276,7 +337,7 @@ int copy_reader_send(struct copy_reader *reader, const struct copy_run *runs, si
 		while (filled < SLOTS && (run.length || next < n)) {
 			if (!run.length)
 				run = join(runs, n, &next);
-			fill(reader, &reader->slots[(first + filled++) % SLOTS], &run);
+			fill(reader, &reader->slots[(first + filled++) % SLOTS], &run, sink->ops->clone != NULL);
 		}
 		r = loop_turn(reader->loop, 0);
 		if (r == 0)
@@ -301,7 +362,7 @@ int copy_reader_read(struct copy_reader *reader, const struct copy_run *run, voi
 		struct slot *slot = &reader->slots[0];
 		int r;
 
-		fill(reader, slot, &rest);
+		fill(reader, slot, &rest, false);
 		r = wait_for(reader, slot);
 		if (r == 0)
 			r = slot->result;

@@ -24,6 +24,9 @@ struct copy_run {
 int copy_reader_new(char *const *files, size_t n, struct copy_reader **ret, struct ploop_error *err);
 void copy_reader_free(struct copy_reader *reader); /* NULL is accepted */
 
+/* Nobody writes to the first `still` files: a sink on their file system may share their blocks, where that can be. */
+void copy_reader_share(struct copy_reader *reader, size_t still);
+
 /* No more than so many bytes a second; 0: as fast as it goes. */
 void copy_reader_limit(struct copy_reader *reader, uint64_t bytes_a_second);
 

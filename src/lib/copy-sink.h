@@ -23,6 +23,9 @@ struct copy_sink_ops {
 	int (*descriptor)(struct copy_sink *sink, const char *text, size_t len, struct ploop_error *err);
 	int (*image)(struct copy_sink *sink, const struct stream_image *image, uint64_t size, struct ploop_error *err);
 	int (*data)(struct copy_sink *sink, const void *data, uint64_t len, uint64_t offset, struct ploop_error *err);
+	/* The same for what an open file has at `from`, by sharing its blocks. -EOPNOTSUPP and no text when that cannot be: then the data
+	 * is given instead. NULL where it never can. */
+	int (*clone)(struct copy_sink *sink, int fd, uint64_t from, uint64_t len, uint64_t offset, struct ploop_error *err);
 	int (*zero)(struct copy_sink *sink, uint64_t len, uint64_t offset, struct ploop_error *err);
 	int (*discard)(struct copy_sink *sink, uint64_t len, uint64_t offset, struct ploop_error *err);
 	int (*image_end)(struct copy_sink *sink, struct ploop_error *err);

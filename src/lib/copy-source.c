@@ -69,6 +69,8 @@ int copy_source_open(struct copy_source *source, const char *device, bool flat, 
 		r = copy_reader_new(source->device.images, source->device.nimages, &source->reader, err);
 	if (r < 0)
 		copy_source_close(source);
+	else
+		copy_reader_share(source->reader, source->device.nimages - !source->device.read_only);
 	return r;
 }
 

@@ -151,6 +151,7 @@ static int send_disk(struct ploop_disk *disk, char *path, bool base, const struc
 	if (r < 0)
 		return r;
 	copy_reader_limit(reader, copy->bytes_a_second);
+	copy_reader_share(reader, 1);
 	r = sink->ops->image(sink, &image, ploop_disk_size(disk), err);
 	if (r == 0)
 		r = send_runs(reader, disk, copy, sink, err);

@@ -113,7 +113,8 @@ static int resume(struct copy_target *target, struct ploop_error *err)
 	return r < 0 && r != -EINVAL ? failed(target, r, err) : 0;
 }
 
-static int target_image(struct copy_sink *sink, const struct stream_image *image, uint64_t size, struct ploop_error *err)
+static int target_image(struct copy_sink *sink, const struct stream_image *image, uint64_t size,
+			struct ploop_error *err)
 {
 	struct copy_target *target = target_of(sink);
 	const struct builder_config config = {
@@ -160,6 +161,20 @@ static int target_data(struct copy_sink *sink, const void *data, uint64_t len, u
 		return r;
 	r = builder_write(target->builder, data, len, offset);
 	return r < 0 ? failed(target, r, err) : 0;
+}
+
+static int target_clone(struct copy_sink *sink, int fd, uint64_t from, uint64_t len, uint64_t offset,
+			struct ploop_error *err)
+{
+	struct copy_target *target = target_of(sink);
+	int r = check_range(target, len, offset, err);
+
+	if (r < 0)
+		return r;
+	r = builder_clone(target->builder, fd, from, len, offset);
+	return r == -ENOSPC || r == -EDQUOT || r == -EFBIG || r == -EIO ? failed(target, r, err)
+	       : r < 0                                                  ? -EOPNOTSUPP
+									: 0;
 }
 
 static int target_zero(struct copy_sink *sink, uint64_t len, uint64_t offset, struct ploop_error *err)
@@ -296,6 +311,7 @@ static const struct copy_sink_ops target_ops = {
 	.descriptor = target_descriptor,
 	.image = target_image,
 	.data = target_data,
+	.clone = target_clone,
 	.zero = target_zero,
 	.discard = target_discard,
 	.image_end = target_image_end,

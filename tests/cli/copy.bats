@@ -161,6 +161,33 @@ nothing_unfinished() {
 	ploop check all
 }
 
+@test "where files can share blocks, those that nobody writes to are not copied" {
+	require mkfs.xfs
+	truncate -s 400m xfs
+	mkfs.xfs -q -m reflink=1 xfs || skip "no XFS with reflink"
+	mount -o loop xfs mnt || skip "XFS cannot be mounted"
+	mkdir mnt/source
+	ploop -v-1 init -s 64m -t none mnt/source/root.hds
+	ploop -v-1 mount mnt/source
+	DEV=$PWD/dev/ploop0
+	fill "$DEV" 0 12
+	ploop -v-1 snapshot mnt/source
+	fill "$DEV" 8 4
+	local before after
+	before=$(df --output=used -k mnt | tail -1)
+	ploop copy -s "$DEV" --all -d mnt/all -F "$(last_words)"
+	ploop copy -s "$DEV" --flat -d mnt/flat -F "$(last_words)"
+	same_disk mnt/flat
+	ploop check mnt/all
+	ploop check mnt/flat
+	# 12 MiB in the base, twice; 4 to 7 MiB in the top, twice.
+	after=$(df --output=used -k mnt | tail -1)
+	echo "$((after - before)) KiB"
+	[ $((after - before)) -lt $((20 * 1024)) ]
+	ploop -v-1 umount -d dev/ploop0
+	umount mnt
+}
+
 @test "a copy of the first passes: what is written meanwhile comes after" {
 	require fio
 	new_source

@@ -68,7 +68,9 @@ static bool mapped[CLUSTERS];
 static void reset(void)
 {
 	memset(&memory, 0, sizeof(memory));
-	memory.out = (struct builder_out){ memory_write, memory_zero, memory_finish, memory_read, 0 };
+	memory.out = (struct builder_out){
+		.write = memory_write, .zero = memory_zero, .finish = memory_finish, .read = memory_read
+	};
 	memset(disk, 0, sizeof(disk));
 	memset(mapped, 0, sizeof(mapped));
 }
