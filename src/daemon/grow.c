@@ -121,8 +121,8 @@ static int check(struct daemon *daemon, struct json_object *arguments, uint64_t 
 		return error_set(err, -EROFS, PLOOP_EXIT_PARAM, "%s is read-only", daemon->name);
 	if (!daemon->export->ops->resized)
 		return error_set(err, -EOPNOTSUPP, PLOOP_EXIT_PARAM,
-				 "%s: its front end (%s) cannot grow while it is used", daemon->name,
-				 daemon->export->ops->name);
+				 "%s: %s cannot grow while it is used on this kernel; umount it, or mount it with another --front-end",
+				 daemon->name, daemon->export->ops->name);
 	if (wanted != size)
 		r = format_round_size(top->format, device_geometry(daemon->device, daemon->stack->nlevels - 1), wanted,
 				      &wanted, err);

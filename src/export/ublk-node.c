@@ -29,6 +29,17 @@ void ublk_node_name(uint32_t id, char ret[UBLK_NODE])
 	snprintf(ret, UBLK_NODE, "/dev/ublkb%u", id);
 }
 
+void ublk_unschedule(uint32_t id)
+{
+	_close_ int fd = -EBADF;
+	char path[96];
+
+	snprintf(path, sizeof(path), "/sys/block/ublkb%u/queue/scheduler", id);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd >= 0)
+		(void)fd_write(fd, "none", 4); /* if not, it works as well */
+}
+
 static int read_number(const char *path, dev_t *ret)
 {
 	_free_ char *text = NULL;

@@ -9,6 +9,9 @@
 
 void ublk_node_name(uint32_t id, char ret[UBLK_NODE]);
 
+/* The files of the image are on devices that have schedulers of their own; one above them only costs. */
+void ublk_unschedule(uint32_t id);
+
 /* Opens "/dev/ublkcN", where requests come from. A descriptor or a negative errno; -EBUSY while another server has it. */
 int ublk_open_channel(uint32_t id);
 

@@ -279,10 +279,12 @@ static void go_live(void *data)
 	struct ublk_export *self = data;
 	int r = ublk_simple(UBLK_START_DEV, self->info.id, (uint64_t)getpid());
 
-	if (r < 0)
-		ublk_fail(self, r, "the device does not start");
-	if (r < 0)
-		(void)ublk_simple(UBLK_STOP_DEV, self->info.id, 0);
+	if (r == 0) {
+		ublk_unschedule(self->info.id);
+		return;
+	}
+	ublk_fail(self, r, "the device does not start");
+	(void)ublk_simple(UBLK_STOP_DEV, self->info.id, 0);
 }
 
 static void ublk_go_live(struct io_pool_job *job)

@@ -97,7 +97,7 @@ kill_daemon() {
 
 @test "clearing a dead device leaves a loop device alone that somebody else uses by now" {
 	new_image a.hds
-	ploop mount a.hds
+	ploop mount --front-end fuse a.hds
 	node=$(node_of ploop0)
 	kill_daemon ploop0
 	losetup -d "$node"

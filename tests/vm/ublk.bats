@@ -51,6 +51,7 @@ limit() {
 	new_image a.hds
 	run -0 ploop mount a.hds
 	[ "$(limit write_cache)" = "write back" ]
+	[[ "$(limit scheduler)" = *"[none]"* ]]
 	[ "$(limit fua)" = 1 ]
 	[ "$(limit logical_block_size)" = 512 ]
 	[ "$(limit optimal_io_size)" = 1048576 ]
