@@ -3,6 +3,7 @@
 #include "lib/copy-stream.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,6 +17,8 @@
 #include "base/le.h"
 
 #define ZSTD_LEVEL 1
+
+#define PIPE_BYTES (1 << 20) /* what anybody may have */
 
 struct stream_out {
 	int fd;
@@ -67,6 +70,8 @@ int stream_out_new(int fd, bool compress, struct stream_out **ret, struct ploop_
 		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "stream");
 	}
 	XXH3_128bits_reset(out->digest);
+	/* A pipe that holds some records lets both halves work at the same time. What is none, or may not, stays as it is. */
+	(void)fcntl(fd, F_SETPIPE_SZ, PIPE_BYTES);
 	*ret = out;
 	return 0;
 }
