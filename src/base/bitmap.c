@@ -3,6 +3,7 @@
 #include "base/bitmap.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/mman.h>
 
 static size_t bitmap_bytes(uint64_t bits)
@@ -64,6 +65,14 @@ bool bitmap_clear(struct bitmap *map, uint64_t bit)
 		map->set--;
 	}
 	return was;
+}
+
+void bitmap_fill(struct bitmap *map)
+{
+	memset(map->words, 0xff, map->bits / 64 * sizeof(uint64_t));
+	if (map->bits % 64)
+		map->words[map->bits / 64] = (UINT64_C(1) << (map->bits % 64)) - 1;
+	map->set = map->bits;
 }
 
 static uint64_t bitmap_search(const struct bitmap *map, uint64_t from, uint64_t flip)

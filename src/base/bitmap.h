@@ -32,6 +32,9 @@ static inline bool bitmap_test(const struct bitmap *map, uint64_t bit)
 bool bitmap_set(struct bitmap *map, uint64_t bit);
 bool bitmap_clear(struct bitmap *map, uint64_t bit);
 
+/* All bits become 1. */
+void bitmap_fill(struct bitmap *map);
+
 /* The first 1 (or 0) at or after `from`; map->bits when there is none. */
 uint64_t bitmap_next_set(const struct bitmap *map, uint64_t from);
 uint64_t bitmap_next_clear(const struct bitmap *map, uint64_t from);

@@ -89,10 +89,9 @@ static int open_level(struct daemon *daemon, unsigned level, struct io_file **re
 	*ret = NULL;
 	if (is_top(daemon, level))
 		return 0;
-	if (delta->geometry.extension)
-		return error_set(err, -EOPNOTSUPP, PLOOP_EXIT_FORMAT,
-				 "%s has a format extension (a dirty bitmap), and stays as it is while it is mounted",
-				 delta->file->path);
+	if (delta->geometry.extension && delta->geometry.read_only)
+		return error_set(err, -EOPNOTSUPP, PLOOP_EXIT_FORMAT, "%s stays as it is: %s", delta->file->path,
+				 delta->geometry.reason);
 	r = stack_lock(daemon->stack, level, FILE_LOCK_READ, FILE_LOCK_WRITE, err);
 	if (r < 0)
 		return r;

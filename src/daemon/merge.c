@@ -199,17 +199,18 @@ static int check_images(struct daemon *daemon, struct json_object *arguments, st
 		 : 0;
 }
 
-/* Nobody may lose what a format extension holds, and a file that is emptied must not name one. */
+/* Nobody may lose what a format extension holds, dirty bitmaps apart: those of the disk are elsewhere. */
 static int check_extensions(struct daemon *daemon, struct ploop_error *err)
 {
 	const struct merge_job *job = &daemon->merge;
 
 	for (unsigned level = job->low; level <= job->high && level + 1 < daemon->stack->nlevels; level++) {
 		/* What the stack knows is from when the file was opened. */
-		if (device_geometry(daemon->device, level)->extension)
-			return error_set(err, -EOPNOTSUPP, PLOOP_EXIT_FORMAT,
-					 "%s has a format extension (a dirty bitmap): merge it while it is not mounted",
-					 daemon->stack->levels[level].file->path);
+		const struct geometry *g = device_geometry(daemon->device, level);
+
+		if (g->extension && g->read_only)
+			return error_set(err, -EOPNOTSUPP, PLOOP_EXIT_FORMAT, "%s cannot be merged: %s",
+					 daemon->stack->levels[level].file->path, g->reason);
 	}
 	return 0;
 }

@@ -346,6 +346,9 @@ static void compact_begin(struct device_job *job, int result)
 	struct device_compact *compact = container_of(job, struct device_compact, job);
 
 	compact->result = result;
+	/* It cannot be moved; it comes back when all is over (cbt.h). */
+	if (compact->writer->heir)
+		writer_drop_extension(compact->writer);
 	/* What was freed lately is free after it. */
 	compact_commit(compact, COMPACT_FIRST);
 }
@@ -432,7 +435,7 @@ static int compact_open_level(struct device_compact *compact, struct ploop_error
 		return 0;
 	compact->old_file = dev->levels[level].file;
 	dev->levels[level].file = compact->config.file;
-	r = writer_open_lower(dev, level, &compact->writer, err);
+	r = writer_open_lower(dev, level, false, &compact->writer, err);
 	if (r)
 		dev->levels[level].file = compact->old_file;
 	else

@@ -47,6 +47,7 @@ static void device_free(struct device *dev)
 {
 	if (dev->retry_timer.armed)
 		loop_timer_cancel(dev->loop, &dev->retry_timer);
+	cbt_fini(dev);
 	partials_free(dev->partials);
 	writer_free(dev->under);
 	writer_free(dev->writer);
@@ -119,6 +120,8 @@ int device_open(const struct device_config *config, struct device **ret, struct 
 			      dev->top->geometry.clusters);
 	if (!r)
 		r = load_levels(dev, err);
+	if (!r)
+		r = cbt_load(dev, err);
 	if (!r && !dev->read_only)
 		r = writer_start(dev->writer, err);
 	if (r) {

@@ -19,7 +19,8 @@
  *	resize.c   another size of the device
  *	compact.c  a shorter file
  *	replace.c  another file of the same content
- *	tracker.c  what has changed; track.c: for a copy, at whose end the device stands still
+ *	tracker.c  what has changed; track.c: for a copy, at whose end the device stands still; cbt.h: since a backup, cbt.c and
+ *	           cbt-store.c
  *	load.c     reading the indexes at open
  *	map.c      the merged map; alloc.c: the free clusters of a delta
  *	writer.c   the in-use mark, and all that belongs to the delta that is written to
@@ -29,6 +30,7 @@
 #define DEVICE_INTERNAL_H
 
 #include "base/list.h"
+#include "device/cbt.h"
 #include "device/device.h"
 #include "device/map.h"
 #include "device/partial.h"
@@ -47,6 +49,7 @@ struct device_job {
 	void (*poke)(struct device_job *job);
 	/* The device closes; it ends as soon as it can, and then calls job_end(). May be NULL: it ends soon by itself. */
 	void (*stop)(struct device_job *job);
+	bool calm; /* the top stays the top, and its format extension may become another one meanwhile */
 	struct device_settle settle; /* job.c's */
 };
 
@@ -76,6 +79,7 @@ struct device {
 	bool gated;
 	uint64_t gated_at; /* ns on the loop's clock */
 	struct list trackers;
+	struct cbt cbt;
 
 	struct list active; /* requests from submit to done */
 	struct list locks;

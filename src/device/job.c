@@ -40,6 +40,11 @@ void job_end(struct device *dev, void (*done)(void *data, int result), void *dat
 	dev->job = NULL;
 	if (dev->job_holds)
 		device_unsettle(dev);
+	/* The extension may have had to go; and what was asked for meanwhile has waited. */
+	if (dev->cbt.n && !dev->closing && !dev->top->geometry.extension)
+		dev->partials->replant = true;
+	if (dev->partials->replant)
+		partials_poke(dev->partials);
 	done(data, result);
 	device_check_close(dev);
 }

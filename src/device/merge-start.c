@@ -28,13 +28,24 @@ static int merge_check(const struct device *dev, const struct device_merge_confi
 	return writer_check(low, err);
 }
 
+/* The low level will be the top, or all that there is: what lies over it maps nothing. */
+static bool merge_inherits(const struct device *dev, unsigned high)
+{
+	if (high == device_top_level(dev))
+		return true;
+	for (uint32_t v = 0; v < dev->map.count; v++)
+		if (dev->map.cluster[v] && dev->map.level[v] > high)
+			return false;
+	return true;
+}
+
 /* Makes the low level one that is written to. */
 static int merge_open_target(struct device_merge *merge, struct ploop_error *err)
 {
 	struct device *dev = merge->device;
 	struct delta *delta = &dev->levels[merge->low];
 	const struct geometry before = delta->geometry;
-	int r = writer_open_lower(dev, merge->low, &merge->target, err);
+	int r = writer_open_lower(dev, merge->low, merge_inherits(dev, merge->high), &merge->target, err);
 
 	if (!r)
 		r = merge_fit(merge, err);

@@ -60,6 +60,7 @@ struct writer *merge_turn_top(struct device_merge *merge)
 	struct device *dev = merge->device;
 	struct writer *old = dev->writer;
 
+	old->heir = false;
 	dev->writer = dev->under;
 	if (dev->shadow)
 		shadow_level_set_top(dev->writer->shadow);

@@ -346,12 +346,25 @@ static void settle_step(struct partials *partials)
 	}
 }
 
+/* The extension may become another one: nobody else is about to change it, or the top. */
+static bool may_replant(const struct partials *partials)
+{
+	const struct device *dev = partials->device;
+
+	return partials->replant && !partials_turning(partials) && !partials->committing && !dev->aborted &&
+	       !dev->under && (!dev->job || dev->job->calm);
+}
+
 static void run(struct loop_task *task)
 {
 	struct partials *partials = container_of(task, struct partials, task);
 
 	start_fills(partials);
 	arm(partials);
+	if (may_replant(partials))
+		partials_replant(partials);
+	else if (partials->replant && partials->device->aborted && !partials_turning(partials))
+		partials_refuse_plants(partials, -EIO);
 	if (settling(partials))
 		settle_step(partials);
 }

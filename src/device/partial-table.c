@@ -2,11 +2,12 @@
 /*
  * partial-table.c - how the table of partial clusters comes, goes, and is read at open.
  *
- *	OFF --> READ --> WRITE --> BLANK --> NAME --> FREE --> ON     comes
- *	 ^                                                      |
- *	 +---- FREE <-- NAME <-- WRITE <-- READ <---------------+     goes
+ *	OFF --> WRITE --> BLANK --> NAME --> FREE --> ON     comes
+ *	 ^                                             |
+ *	 +---- FREE <-- NAME <-- WRITE <---------------+     goes
  *
- *	READ   the extension that the header names now, for the dirty bitmap in it: if there is one
+ * WRITE, NAME and FREE from ON to ON, or from OFF to OFF, when the dirty bitmaps have become others (cbt.h).
+ *
  *	WRITE  the new extension, in a cluster of its own: if there is anything in it
  *	BLANK  zeros to all pages of the table
  *	NAME   the header names the new extension: a commit with index page 0, which makes all of the above durable first
@@ -27,6 +28,12 @@
 static uint32_t cluster_at(const struct geometry *g, uint64_t offset)
 {
 	return (uint32_t)(((int64_t)offset - g->base) / g->cluster);
+}
+
+/* Whether there was a table when this began. */
+static bool was_on(const struct partials *partials)
+{
+	return partials->turning_on == partials->staying;
 }
 
 static struct writer *writer_of(const struct partials *partials)
@@ -56,18 +63,36 @@ static void table_end(struct partials *partials, enum partial_table_step step)
 	partials_poke(partials);
 }
 
+/* Those who wait for the bitmaps. What they asked for after this began comes next. */
+static void table_over(struct partials *partials, int result)
+{
+	struct list woken;
+	struct list *node;
+
+	if (!partials->staying || partials->replant)
+		return;
+	list_init(&woken);
+	list_move_all(&woken, &partials->planting);
+	while ((node = list_pop(&woken)) != NULL) {
+		struct cbt_plant *plant = container_of(node, struct cbt_plant, node);
+
+		plant->done(plant, result);
+	}
+}
+
 static void table_failed(struct partials *partials, int result)
 {
 	struct alloc *alloc = &writer_of(partials)->alloc;
 
 	if (partials->extension)
 		alloc_untake(alloc, partials->extension, 1);
-	if (partials->turning_on && partials->table_cluster)
+	if (partials->turning_on && !was_on(partials) && partials->table_cluster)
 		alloc_untake(alloc, partials->table_cluster, 1);
 	partials->again_at = loop_now(partials->device->loop) + TABLE_RETRY_NS;
-	if (!partials->turning_on)
+	if (!partials->turning_on && was_on(partials))
 		partials->error = result;
-	table_end(partials, partials->turning_on ? TABLE_OFF : TABLE_ON);
+	table_over(partials, result);
+	table_end(partials, was_on(partials) ? TABLE_ON : TABLE_OFF);
 }
 
 static void table_io(struct partials *partials, enum partial_table_step step, enum io_kind kind, uint64_t offset,
@@ -90,10 +115,12 @@ static void table_free(struct partials *partials)
 	const struct geometry *g = &partials->next;
 	uint32_t k = partials->useless[0] ? partials->useless[0] : partials->useless[1];
 
-	if (k)
+	if (k) {
 		table_io(partials, TABLE_FREE, IO_PUNCH, geometry_offset(g, k), g->cluster);
-	else
-		table_end(partials, partials->turning_on ? TABLE_ON : TABLE_OFF);
+		return;
+	}
+	table_over(partials, 0);
+	table_end(partials, partials->turning_on ? TABLE_ON : TABLE_OFF);
 }
 
 static void table_freed(struct partials *partials, int result)
@@ -113,7 +140,8 @@ static void table_named(struct device_commit_waiter *waiter, int result)
 
 	if (result) {
 		/* The device has aborted: nobody asks again which of the two it is. */
-		table_end(partials, partials->turning_on ? TABLE_OFF : TABLE_ON);
+		table_over(partials, result);
+		table_end(partials, was_on(partials) ? TABLE_ON : TABLE_OFF);
 		return;
 	}
 	table_free(partials);
@@ -126,7 +154,7 @@ static void table_name(struct partials *partials)
 
 	partials->step = TABLE_NAME;
 	partials->useless[0] = g.extension ? cluster_at(&g, g.extension) : 0;
-	partials->useless[1] = partials->turning_on ? 0 : partials->table_cluster;
+	partials->useless[1] = !partials->turning_on && was_on(partials) ? partials->table_cluster : 0;
 	g.extension = partials->extension ? geometry_offset(&g, partials->extension) : 0;
 	g.raw_state = partials->next.raw_state;
 	g.partial = partials->turning_on;
@@ -150,7 +178,7 @@ static void table_write(struct partials *partials)
 	table_io(partials, TABLE_WRITE, IO_WRITE, geometry_offset(g, partials->extension), g->cluster);
 }
 
-/* The buffer holds the features that there are, all others dropped: makes those of the next extension of them. */
+/* The next extension: the dirty bitmaps, and the table where there will be one. */
 static void table_compose(struct partials *partials)
 {
 	struct geometry *g = &partials->next;
@@ -159,9 +187,9 @@ static void table_compose(struct partials *partials)
 		.magic = EXTENSION_PARTIAL, .flags = EXTENSION_NECESSARY, .data = data, .length = sizeof(data)
 	};
 
-	if (!g->extension || !extension_spend(g, partials->buffer))
-		memset(partials->buffer, 0, g->cluster);
-	if (!partials->turning_on && !g->extension) {
+	bool any = cbt_compose(partials->device, g, partials->buffer);
+
+	if (!partials->turning_on && !any) {
 		table_name(partials);
 		return;
 	}
@@ -193,9 +221,7 @@ static void table_done(struct io_op *op, int result)
 		device_written(partials->device);
 	if (result)
 		table_failed(partials, result);
-	else if (partials->step == TABLE_READ)
-		table_compose(partials);
-	else if (partials->step == TABLE_WRITE && partials->turning_on)
+	else if (partials->step == TABLE_WRITE && partials->turning_on && !was_on(partials))
 		table_blank(partials);
 	else
 		table_name(partials);
@@ -226,29 +252,46 @@ static int table_choose(struct partials *partials)
 	return partials_allot(partials, partials->table.pages);
 }
 
-void partials_turn(struct partials *partials, bool on)
+static void table_begin(struct partials *partials, bool on, bool staying)
 {
 	struct device *dev = partials->device;
 	const struct geometry *g = &dev->top->geometry;
 	int r = 0;
 
 	partials->turning_on = on;
-	partials->step = TABLE_READ;
+	partials->staying = staying;
+	partials->step = TABLE_WRITE;
 	partials->next = *g;
 	partials->extension = 0;
 	partials->op.done = table_done;
 	partials->buffer = io_buffer_new(dev->cluster);
-	if (on) {
+	if (on && !staying) {
 		partials->table_cluster = 0;
 		partials->writer = dev->writer;
 		r = table_choose(partials);
 	}
 	if (r < 0 || !partials->buffer)
 		table_failed(partials, r < 0 ? r : -ENOMEM);
-	else if (g->extension)
-		table_io(partials, TABLE_READ, IO_READ, g->extension, dev->cluster);
 	else
 		table_compose(partials);
+}
+
+void partials_turn(struct partials *partials, bool on)
+{
+	table_begin(partials, on, false);
+}
+
+void partials_replant(struct partials *partials)
+{
+	partials->replant = false;
+	table_begin(partials, partials->step == TABLE_ON, true);
+}
+
+void partials_refuse_plants(struct partials *partials, int result)
+{
+	partials->replant = false;
+	partials->staying = true;
+	table_over(partials, result);
 }
 
 /* ---- At open ---- */

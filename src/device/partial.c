@@ -29,6 +29,7 @@ int partials_new(struct device *device, struct partials **ret)
 	partials->unit = partial_unit(device->cluster);
 	list_init(&partials->settling);
 	list_init(&partials->waiting);
+	list_init(&partials->planting);
 	for (unsigned s = 0; s < PARTIAL_STATES; s++)
 		list_init(&partials->lists[s]);
 	for (unsigned b = 0; b < PARTIAL_BUCKETS; b++)

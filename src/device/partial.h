@@ -85,7 +85,7 @@ struct partial_fill {
 	void *buffer;
 };
 
-enum partial_table_step { TABLE_OFF, TABLE_READ, TABLE_WRITE, TABLE_BLANK, TABLE_NAME, TABLE_FREE, TABLE_ON };
+enum partial_table_step { TABLE_OFF, TABLE_WRITE, TABLE_BLANK, TABLE_NAME, TABLE_FREE, TABLE_ON };
 
 /* All partial clusters of a device: always those of its top. */
 struct partials {
@@ -104,6 +104,9 @@ struct partials {
 	/* The table in the file. */
 	enum partial_table_step step;
 	bool turning_on; /* which way, while it is neither OFF nor ON */
+	bool staying;    /* it neither comes nor goes: the extension becomes another one */
+	bool replant;    /* that is to be done: the dirty bitmaps are others */
+	struct list planting;
 	struct partial_table table;
 	struct bitmap dirty;     /* pages whose records changed */
 	uint64_t sweep;          /* the page that the commit looks at next */
@@ -198,6 +201,10 @@ void partials_commit_done(const struct writer *writer);
 /* partial-table.c: the table comes, or goes. Going: nothing is live any more, and all entries are durable. partials_poke() is
  * called when that is over. */
 void partials_turn(struct partials *partials, bool on);
+/* The table stays as it is, and the extension becomes that of the dirty bitmaps that there are now (cbt.h), if that can be. */
+void partials_replant(struct partials *partials);
+/* It cannot: tells those who wait. */
+void partials_refuse_plants(struct partials *partials, int result);
 /* 1: the file of the delta has a table; where, and how long the file is. 0: none. An extension that is damaged is an affair of those
  * who would write. */
 int partials_find_table(const struct delta *delta, struct partial_table *ret, uint64_t *ret_size,

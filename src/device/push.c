@@ -3,7 +3,7 @@
  * push.c - a new top: what a snapshot is to the engine.
  *
  *	        clusters that are partial (partial.h) are filled, while requests go on
- *	MARK    the new delta is marked in use, durably
+ *	MARK    the new delta is marked in use, durably; the dirty bitmaps of the disk come with that (cbt.h)
  *	FLUSH   flushes, while requests go on, so that little is left for the last
  *	DRAIN   new requests wait at the gate; those under way end
  *	SETTLE  the last flush
@@ -210,6 +210,7 @@ static void push_done(struct io_op *op, int result)
 		push_flush(push);
 		break;
 	case PUSH_CLEAN:
+		push->old->delta->geometry.extension = 0; /* the bitmaps are the new top's */
 		push_write_head(push, push->old, FORMAT_CLEAN);
 		break;
 	case PUSH_CLEAN_SYNC:
@@ -300,11 +301,14 @@ int device_push(struct device *dev, const struct delta *delta, void (*done)(void
 	push->flush.done = push_flushed;
 	push->done = done;
 	push->data = data;
-	r = writer_build_head(push->new, FORMAT_IN_USE, push->sector);
+	if (dev->cbt.n)
+		r = cbt_put(push->new, 0);
+	if (!r)
+		r = writer_build_head(push->new, FORMAT_IN_USE, push->sector);
 	if (r) {
 		push->old = NULL; /* stays the top */
 		push_free(push);
-		return error_sys(err, r, PLOOP_EXIT_READ, "%s: cannot read its header", delta->file->path);
+		return error_sys(err, r, PLOOP_EXIT_READ, "%s: cannot be made ready", delta->file->path);
 	}
 	push->job = (struct device_job){ .name = "a snapshot", .begin = push_begin, .poke = push_poke };
 	job_begin(dev, &push->job);

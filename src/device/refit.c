@@ -198,19 +198,6 @@ int refit_init(struct refit *refit)
 	return r ? r : bitmap_grow(&writer->commit.dirty, geometry_pages(g));
 }
 
-/* The header names no extension any more, and so nothing is left of it but its place. */
-static void refit_free_extension(struct refit *refit)
-{
-	struct writer *writer = refit->writer;
-	struct geometry *g = &writer->delta->geometry;
-	uint32_t cluster = writer_extension_cluster(writer);
-
-	g->extension = 0;
-	refit->old.extension = refit->new.extension = 0;
-	writer_set_geometry(writer, g);
-	alloc_free(&writer->alloc, cluster, false);
-}
-
 /* The extension may be another one than when the device had not settled. */
 void refit_begin(struct refit *refit)
 {
@@ -222,8 +209,9 @@ void refit_begin(struct refit *refit)
 	refit->new.flags = g->flags;
 	refit->new.raw_state = g->raw_state;
 	refit->new.partial = g->partial;
-	if (g->extension)
-		refit_free_extension(refit);
+	/* The longer index may need its place. It comes back when all is over (cbt.h). */
+	writer_drop_extension(refit->writer);
+	refit->old.extension = refit->new.extension = 0;
 	if (refit->new.first > refit->old.first)
 		alloc_set_first(&refit->writer->alloc, refit->new.first);
 }

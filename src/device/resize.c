@@ -139,6 +139,7 @@ static void resize_fitted(struct refit *refit, int result)
 		resize_fail(resize, result);
 		return;
 	}
+	cbt_resize(resize->device, resize->old.size, resize->new.size);
 	resize->device->size = resize->new.size;
 	resize_end(resize, 0);
 }
@@ -166,6 +167,7 @@ static void resize_raw_synced(struct io_op *op, int result)
 		return;
 	}
 	resize->writer->delta->geometry = resize->new;
+	cbt_resize(dev, resize->old.size, resize->new.size);
 	dev->size = resize->new.size;
 	for (uint32_t v = resize->old.clusters; v < resize->new.clusters; v++)
 		map_cover(&dev->map, v, resize->writer->level, v + 1);

@@ -73,7 +73,7 @@ int device_track(struct device *dev, struct tracker *tracker, void (*stopped)(vo
 	if (!track)
 		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "copy");
 	*track = (struct device_track){
-		.job = { .name = "a copy", .begin = track_begin, .poke = track_poke, .stop = track_stop },
+		.job = { .name = "a copy", .begin = track_begin, .poke = track_poke, .stop = track_stop, .calm = true },
 		.device = dev,
 		.tracker = tracker,
 		.stopped = stopped,

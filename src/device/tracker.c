@@ -2,6 +2,8 @@
 /* tracker.c - see tracker.h. */
 #include "device/tracker.h"
 
+#include <errno.h>
+
 #include "base/checked.h"
 #include "device/internal.h"
 
@@ -15,6 +17,15 @@ int tracker_init(struct tracker *tracker, uint64_t size)
 		tracker->unit *= 2;
 	list_init(&tracker->node);
 	return bitmap_init(&tracker->dirty, div_round_up(size, tracker->unit));
+}
+
+int tracker_init_unit(struct tracker *tracker, uint64_t size, uint64_t unit)
+{
+	uint64_t bits = div_round_up(size, unit);
+
+	tracker->unit = unit;
+	list_init(&tracker->node);
+	return bits > BITS_MOST ? -EFBIG : bitmap_init(&tracker->dirty, bits);
 }
 
 void tracker_fini(struct tracker *tracker)

@@ -27,6 +27,8 @@ struct tracker {
 
 /* For a disk of `size` bytes. A note is about 4 KiB, or more where that would take too much memory. 0 or -ENOMEM. */
 int tracker_init(struct tracker *tracker, uint64_t size);
+/* The same with notes of so many bytes, a power of two. -EFBIG when there would be too many. */
+int tracker_init_unit(struct tracker *tracker, uint64_t size, uint64_t unit);
 void tracker_fini(struct tracker *tracker);
 
 /*

@@ -4,16 +4,19 @@
  *
  * Order of writes:
  *  start   1. the delta is marked in use by a header that names no format extension, synced;
- *          2. a dirty bitmap is rewritten so that it says that everything changed, synced, and only then named again, synced: it is
- *             never seen half rewritten, and a power cut in between costs the bitmap, not the image; only then
+ *          2. the extension is rewritten so that its dirty bitmaps say that everything changed (cbt.h), synced, and only then
+ *             named again, synced: it is never seen half rewritten, and a power cut in between costs the bitmaps, not the image;
+ *             only then
  *          3. clusters at the end of the file that no entry names (left by a crash, or preallocated by another program)
  *             are cut off.
  *          When a crash left a table of partial clusters (partial.h) the header goes on naming the extension, and 2 is that the
  *          table is brought up to date.
  *  finish  after a commit with nothing in flight:
- *          1. free clusters at the end of the file are cut off, synced;
- *          2. the in-use mark is cleared, synced.
- * A crash before start 1 changes nothing; between start 1 and finish 2 the mark stays, which makes the next open scan the
+ *          1. the dirty bitmaps are written to free clusters (cbt.h);
+ *          2. free clusters at the end of the file are cut off, synced;
+ *          3. the in-use mark is cleared, and the new bitmaps are named, synced;
+ *          4. the extension of before is cut off, if it was the end of the file.
+ * A crash before start 1 changes nothing; between start 1 and finish 3 the mark stays, which makes the next open scan the
  * index, as it does anyway.
  */
 #include "device/writer.h"
@@ -80,7 +83,8 @@ int writer_cut_tail(struct writer *writer)
 	return 0;
 }
 
-/* Rewrites the format extension, which the header does not name at this moment: see format/extension.h. */
+/* Rewrites the format extension, which the header does not name at this moment; with bitmaps that are nobody's here: format/extension.h.
+ */
 static int writer_spend_extension(struct writer *writer, uint64_t extension)
 {
 	struct geometry *g = &writer->delta->geometry;
@@ -102,6 +106,28 @@ static int writer_spend_extension(struct writer *writer, uint64_t extension)
 	}
 	io_buffer_free(cluster, g->cluster);
 	return r;
+}
+
+/* The extension of an image in use; the header names none at this moment. */
+static int writer_put_extension(struct writer *writer, uint64_t extension)
+{
+	uint32_t k = 0;
+	int r;
+
+	if (!writer->heir)
+		return extension ? writer_spend_extension(writer, extension) : 0;
+	if (extension) {
+		writer->delta->geometry.extension = extension;
+		k = writer_extension_cluster(writer);
+		writer->delta->geometry.extension = 0;
+	}
+	if (!writer->device->cbt.n) {
+		if (k)
+			alloc_untake(&writer->alloc, k, 1);
+		return 0;
+	}
+	r = cbt_put(writer, k);
+	return r ? r : writer_write_head(writer, FORMAT_IN_USE);
 }
 
 int writer_check(const struct delta *delta, struct ploop_error *err)
@@ -136,6 +162,15 @@ static int writer_extend(struct writer *writer, uint64_t end)
 	writer->alloc.file = want;
 	writer->commit.written++;
 	return 0;
+}
+
+int writer_allocate_last(struct writer *writer, uint32_t *ret)
+{
+	int r = alloc_take(&writer->alloc, 1, ret) ? writer_extend(writer, (uint64_t)*ret + 1) : -ENOSPC;
+
+	if (r && r != -ENOSPC)
+		alloc_untake(&writer->alloc, *ret, 1);
+	return r;
 }
 
 /* Chooses file clusters: up to `count` in a row. Returns how many, or a negative errno. */
@@ -180,6 +215,19 @@ void writer_set_geometry(struct writer *writer, const struct geometry *geometry)
 	commit_dirty(&writer->commit, 0);
 }
 
+void writer_drop_extension(struct writer *writer)
+{
+	struct geometry *g = &writer->delta->geometry;
+	uint32_t cluster;
+
+	if (!g->extension)
+		return;
+	cluster = writer_extension_cluster(writer);
+	g->extension = 0;
+	writer_set_geometry(writer, g);
+	alloc_free(&writer->alloc, cluster, false);
+}
+
 int writer_start(struct writer *writer, struct ploop_error *err)
 {
 	uint64_t extension;
@@ -197,8 +245,8 @@ int writer_start(struct writer *writer, struct ploop_error *err)
 		extension = writer->delta->geometry.extension;
 		writer->delta->geometry.extension = 0;
 		r = writer_write_head(writer, FORMAT_IN_USE);
-		if (!r && extension)
-			r = writer_spend_extension(writer, extension);
+		if (!r)
+			r = writer_put_extension(writer, extension);
 	}
 	if (!r)
 		r = writer_cut_tail(writer);
@@ -208,11 +256,13 @@ int writer_start(struct writer *writer, struct ploop_error *err)
 	return 0;
 }
 
-int writer_open_lower(struct device *device, unsigned level, struct writer **ret, struct ploop_error *err)
+int writer_open_lower(struct device *device, unsigned level, bool heir, struct writer **ret, struct ploop_error *err)
 {
 	struct writer *writer = NULL;
 	int r = writer_new(device, level, &writer);
 
+	if (!r)
+		writer->heir = heir;
 	if (!r)
 		r = map_init(&writer->own, device->map.count);
 	if (r)
@@ -233,14 +283,24 @@ int writer_open_lower(struct device *device, unsigned level, struct writer **ret
 
 int writer_finish(struct writer *writer)
 {
+	uint32_t old = 0;
 	int r;
 
 	if (!writer->delta->format->has_index)
 		return io_sync(writer->delta->file);
+	/* Bitmaps that cannot be written stay as they are in the file: everything has changed. */
+	if (cbt_may_save(writer))
+		cbt_save(writer, &old);
 	r = writer_cut_tail(writer);
 	if (!r)
 		r = io_sync(writer->delta->file);
-	return r ? r : writer_write_head(writer, FORMAT_CLEAN);
+	if (!r)
+		r = writer_write_head(writer, FORMAT_CLEAN);
+	if (!r && old) {
+		alloc_untake(&writer->alloc, old, 1);
+		writer_cut_tail(writer);
+	}
+	return r;
 }
 
 int writer_new(struct device *device, unsigned level, struct writer **ret)
@@ -252,6 +312,7 @@ int writer_new(struct device *device, unsigned level, struct writer **ret)
 		return -ENOMEM;
 	writer->device = device;
 	writer->level = level;
+	writer->heir = level >= device_top_level(device);
 	writer->delta = &device->levels[level];
 	r = commit_init(&writer->commit, writer);
 	if (!r && device->shadow)

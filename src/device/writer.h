@@ -19,6 +19,7 @@ struct writer {
 	struct device *device;
 	struct delta *delta; /* in device->levels */
 	unsigned level;
+	bool heir; /* it is the top, or will be: the dirty bitmaps of the disk lie in it (cbt.h) */
 	/* The whole index of a delta that others lie over (a merge writes to it): the map knows only what is not covered. Empty for
 	 * the top, whose index the map knows whole. */
 	struct map own;
@@ -40,6 +41,9 @@ int writer_init_alloc(struct writer *writer, uint64_t file);
  * negative errno. They may hold old data: alloc_stale(). */
 int writer_allocate(struct writer *writer, uint32_t count, uint32_t *ret);
 
+/* The same for the last writes of a writer: does not ask for a commit where none is free. */
+int writer_allocate_last(struct writer *writer, uint32_t *ret);
+
 /* The file cluster that this delta maps v to; 0 none. */
 uint32_t writer_entry(const struct writer *writer, uint32_t v);
 
@@ -56,12 +60,15 @@ int writer_finish(struct writer *writer);
 /*
  * A level below the top that is to be written to: its index is loaded, and it is marked in use. Blocks.
  */
-int writer_open_lower(struct device *device, unsigned level, struct writer **ret, struct ploop_error *err);
+int writer_open_lower(struct device *device, unsigned level, bool heir, struct writer **ret, struct ploop_error *err);
 
 /* Steps of the two, for those who must not block for long. The first sector with the header for `state` in it, to be
  * written; and: cuts what no entry names off the end of the file. */
 int writer_build_head(struct writer *writer, enum format_state state, uint8_t *sector);
 int writer_cut_tail(struct writer *writer);
+
+/* The header names no format extension from the next commit on, and its cluster is free after that; when there is one. */
+void writer_drop_extension(struct writer *writer);
 
 /* The file cluster of the format extension; the delta has one and may be written. */
 uint32_t writer_extension_cluster(const struct writer *writer);

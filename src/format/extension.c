@@ -13,7 +13,6 @@
 
 #define HEAD 24u         /* magic and digest */
 #define FEATURE_HEAD 24u /* magic, flags, length, unused */
-#define BITMAP_HEAD 32u  /* size, id, granularity, entries */
 
 static void digest(const void *cluster, size_t len, uint8_t ret[MD5_DIGEST_LENGTH])
 {
@@ -69,19 +68,32 @@ int extension_bitmap(const struct extension_feature *feature, uint32_t cluster, 
 	struct extension_bitmap b;
 	uint64_t bits;
 
-	if (feature->length < BITMAP_HEAD)
+	if (feature->length < EXTENSION_BITMAP_HEAD)
 		return -EINVAL;
 	memcpy(b.id, p + 8, sizeof(b.id));
 	b.granularity = (uint64_t)le32_get(p + 24) * SECTOR;
 	b.clusters = le32_get(p + 28);
-	b.table = p + BITMAP_HEAD;
+	b.table = p + EXTENSION_BITMAP_HEAD;
 	if (!checked_mul(le64_get(p), SECTOR, &b.size) || !is_power_of_two(b.granularity))
 		return -EINVAL;
 	bits = div_round_up(b.size, b.granularity);
-	if (b.clusters != div_round_up(bits, 8 * (uint64_t)cluster) || b.clusters > (feature->length - BITMAP_HEAD) / 8)
+	if (b.clusters != div_round_up(bits, 8 * (uint64_t)cluster) || b.clusters > (feature->length - EXTENSION_BITMAP_HEAD) / 8)
 		return -EINVAL;
 	*ret = b;
 	return 0;
+}
+
+uint64_t extension_bitmap_room(uint64_t clusters)
+{
+	return FEATURE_HEAD + EXTENSION_BITMAP_HEAD + 8 * clusters;
+}
+
+void extension_bitmap_put(const struct extension_bitmap *bitmap, uint8_t *data)
+{
+	le64_put(data, bitmap->size / SECTOR);
+	memcpy(data + 8, bitmap->id, sizeof(bitmap->id));
+	le32_put(data + 24, (uint32_t)(bitmap->granularity / SECTOR));
+	le32_put(data + 28, bitmap->clusters);
 }
 
 bool extension_placed(const struct geometry *g, uint64_t file_size)
@@ -156,7 +168,7 @@ bool extension_add(void *cluster, size_t len, const struct extension_feature *fe
 static void fill_bitmap(uint8_t *feature, uint32_t entries)
 {
 	for (uint32_t i = 0; i < entries; i++)
-		le64_put(feature + FEATURE_HEAD + BITMAP_HEAD + 8 * (size_t)i, 1);
+		le64_put(feature + FEATURE_HEAD + EXTENSION_BITMAP_HEAD + 8 * (size_t)i, 1);
 }
 
 bool extension_spend(struct geometry *g, void *cluster)

@@ -59,6 +59,14 @@ int extension_next(const void *cluster, size_t len, size_t *pos, struct extensio
 /* Takes a bitmap feature apart. -EINVAL when its numbers do not fit one another. */
 int extension_bitmap(const struct extension_feature *feature, uint32_t cluster, struct extension_bitmap *ret);
 
+#define EXTENSION_BITMAP_HEAD 32u /* bytes of the feature in front of the table */
+
+/* How long the feature of a bitmap with so many clusters of bits is in an extension, its own head included. */
+uint64_t extension_bitmap_room(uint64_t clusters);
+
+/* The first EXTENSION_BITMAP_HEAD bytes of the feature; the table, which is the caller's, follows them. */
+void extension_bitmap_put(const struct extension_bitmap *bitmap, uint8_t *data);
+
 /* Whether g->extension can be the place of an extension: a whole cluster of the data area inside the file. */
 bool extension_placed(const struct geometry *g, uint64_t file_size);
 

@@ -3,7 +3,7 @@
  * stack-merge.c - what a merge does to the files of a stack: one more is opened for writing, some are emptied and let go.
  *
  * Order of stack_empty():
- *  1. Every entry of the index is zero, durably. The header stays: the image is closed before and after.
+ *  1. Every entry of the index is zero, and the header names no format extension, durably. The image is closed before and after.
  *  2. The file is cut to what an empty image has.
  * Cut off in between, the file is an image that maps less than before, and holds space that nothing uses.
  */
@@ -70,6 +70,21 @@ static int clear_index(struct io_file *file, uint64_t start, uint64_t end)
 	return r;
 }
 
+/* The header as it is, but for the extension. */
+static int drop_extension(const struct delta *delta)
+{
+	struct geometry g = delta->geometry;
+	uint8_t sector[SECTOR];
+	int r;
+
+	if (!g.extension)
+		return 0;
+	r = io_pread(delta->file, sector, sizeof(sector), 0);
+	g.extension = 0;
+	delta->format->build(&g, sector);
+	return r ? r : io_pwrite(delta->file, sector, sizeof(sector), 0);
+}
+
 int stack_empty(struct stack *stack, unsigned level, struct ploop_error *err)
 {
 	const struct delta *delta = &stack->levels[level];
@@ -87,6 +102,8 @@ int stack_empty(struct stack *stack, unsigned level, struct ploop_error *err)
 		return r;
 	}
 	r = clear_index(file, g->index, g->index + 4 * (uint64_t)g->clusters);
+	if (!r)
+		r = drop_extension(&now);
 	if (!r)
 		r = io_sync(file);
 	if (!r)

@@ -228,8 +228,12 @@ static int stack_prepare_writing(struct loop *loop, struct stack *stack, struct 
 	if (top->geometry.read_only)
 		return error_set(err, -EROFS, PLOOP_EXIT_FORMAT, "%s can only be read (-r): %s", top->file->path,
 				 top->geometry.reason);
-	for (unsigned i = 0; i + 1 < stack->nlevels && !r; i++)
+	for (unsigned i = 0; i + 1 < stack->nlevels && !r; i++) {
 		r = settle_below(loop, &stack->levels[i], stack->locks[i], err);
+		/* It may be merged into. */
+		if (!r && !stack->levels[i].geometry.partial)
+			r = image_settle_extension(&stack->levels[i], err);
+	}
 	return r;
 }
 

@@ -172,7 +172,7 @@ static void put_extension(struct build *b, uint8_t *head, uint64_t *end)
 	le32_put(head + 44, 0x312E3276);
 	le64_put(head + 56, *end / SECTOR);
 	must(disk_put_extension(b->disk, b->file, *end, b->prng, end));
-	b->level->extension = true;
+	b->level->extension = b->disk->bitmaps = true;
 }
 
 static void build_ploop1(struct build *b, bool top)

@@ -105,15 +105,20 @@ void disk_close(struct disk *disk, struct delta levels[DISK_LEVELS])
 
 /* Each entry lies inside the file, behind the index, on a place of its own. *ret_end: where the last one ends. */
 static bool check_index(struct disk *disk, const struct disk_level *level, const uint8_t *index, uint64_t size,
-			uint64_t extension, uint64_t *ret_end)
+			const struct disk_places *extension, uint64_t *ret_end)
 {
 	uint64_t places = (max_u64(size, level->start) - level->start) / disk->cluster;
 	uint8_t *seen = sim_alloc(places + 1);
 	bool good = true;
 
-	*ret_end = extension ? extension + disk->cluster : level->start;
-	if (extension && *ret_end <= size)
-		seen[(extension - level->start) / disk->cluster] = 1;
+	*ret_end = level->start;
+	for (unsigned i = 0; i < extension->n && good; i++) {
+		*ret_end = max_u64(*ret_end, extension->at[i] + disk->cluster);
+		if (extension->at[i] + disk->cluster > size)
+			good = wrong(disk, "%s: its extension lies beyond the end", level->path);
+		else if (seen[(extension->at[i] - level->start) / disk->cluster]++)
+			good = wrong(disk, "%s: its extension is in one place twice", level->path);
+	}
 	for (uint32_t v = 0; v < level->clusters && good; v++) {
 		uint32_t entry = le32_get(index + 64 + 4 * (uint64_t)v);
 		uint64_t at = (uint64_t)entry * (level->version == 1 ? SECTOR : disk->cluster);
@@ -162,7 +167,8 @@ static bool check_level(struct disk *disk, struct sim *sim, const struct disk_le
 {
 	uint8_t *index = sim_alloc(level->start);
 	struct io_file *file = NULL;
-	uint64_t size, end, extension = 0;
+	struct disk_places extension;
+	uint64_t size, end;
 	const char *why = NULL;
 	bool good;
 
@@ -176,7 +182,7 @@ static bool check_level(struct disk *disk, struct sim *sim, const struct disk_le
 	if (good && why)
 		good = wrong(disk, "%s: %s", level->path, why);
 	if (good)
-		good = check_index(disk, level, index, size, extension, &end);
+		good = check_index(disk, level, index, size, &extension, &end);
 	if (good && (why = disk_check_table(disk, level, file, index, size)))
 		good = wrong(disk, "%s: %s", level->path, why);
 	if (good && size < level->start)

@@ -69,27 +69,64 @@ int disk_settle_extension(const struct disk *disk, struct delta *delta)
 	return r;
 }
 
+/* Where a bitmap's bits lie: each cluster of them on a place of its own, behind the extension's. */
+static const char *take_places(const struct disk *disk, const struct disk_level *level, const struct extension_bitmap *bitmap,
+			       struct disk_places *ret)
+{
+	for (uint32_t i = 0; i < bitmap->clusters; i++) {
+		uint64_t at = le64_get(bitmap->table + 8 * (size_t)i);
+
+		if (at <= 1)
+			continue;
+		at *= SECTOR;
+		if (at < level->start || (at - level->start) % disk->cluster)
+			return "its dirty bitmap lies before or between clusters";
+		if (ret->n == sizeof(ret->at) / sizeof(ret->at[0]))
+			return "its dirty bitmap is in too many clusters";
+		ret->at[ret->n++] = at;
+	}
+	return NULL;
+}
+
+static const char *look_at_features(const struct disk *disk, const struct disk_level *level, const uint8_t *cluster,
+				    struct disk_places *ret)
+{
+	const char *wrong = extension_verify(cluster, disk->cluster);
+	struct extension_feature feature;
+	struct extension_bitmap bitmap;
+	size_t pos = 0;
+	int r;
+
+	while (!wrong && (r = extension_next(cluster, disk->cluster, &pos, &feature)) != 0) {
+		if (r < 0)
+			return "the list of its features is broken";
+		if (feature.magic != EXTENSION_BITMAP)
+			continue;
+		if (extension_bitmap(&feature, disk->cluster, &bitmap) || bitmap.size != level->size)
+			return "its dirty bitmap is for another disk";
+		wrong = take_places(disk, level, &bitmap, ret);
+	}
+	return wrong;
+}
+
 const char *disk_check_extension(const struct disk *disk, const struct disk_level *level, struct io_file *file,
-				 const uint8_t *head, uint64_t *ret_at)
+				 const uint8_t *head, struct disk_places *ret)
 {
 	uint64_t at = le64_get(head + 56) * SECTOR;
 	uint8_t *cluster;
-	const char *wrong = NULL;
+	const char *wrong;
 
-	*ret_at = 0;
+	ret->n = 0;
 	if (le32_get(head + 44) != CLOSED_V21)
 		return NULL;
-	if (!level->extension || at < level->start)
+	if (!disk->bitmaps || at < level->start)
 		return "closed with an extension that it never had";
 	cluster = sim_alloc(disk->cluster);
+	ret->at[ret->n++] = at;
 	if (io_pread(file, cluster, disk->cluster, at))
 		wrong = "its extension cannot be read";
 	else
-		wrong = extension_verify(cluster, disk->cluster);
-	/* Whoever writes keeps nothing but the bitmap. */
-	if (!wrong && level->spent && le64_get(cluster + HEAD + FEATURE + BITMAP) != 1)
-		wrong = "its dirty bitmap calls clean what was written";
+		wrong = look_at_features(disk, level, cluster, ret);
 	free(cluster);
-	*ret_at = at;
 	return wrong;
 }

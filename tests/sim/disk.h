@@ -40,6 +40,7 @@ struct disk {
 	uint32_t cluster;                      /* bytes */
 	uint64_t size;                         /* of the top */
 	unsigned partial_limit;                /* clusters that a device may write in part at a time; 0: as many as it likes */
+	bool bitmaps;                          /* it has had dirty bitmaps */
 	bool odd;                              /* a geometry that may only be read */
 	struct disk_level levels[DISK_LEVELS]; /* base first */
 	char text[256];                        /* what is wrong, after a function returned false */
@@ -66,12 +67,16 @@ void disk_adopt_top(struct disk *disk);
 void disk_settle(struct disk_level *level, struct sim *sim);
 
 /* disk-extension.c: builds a dirty bitmap at byte `at` and says where it ends; settles what parse() leaves open; and says what is
- * wrong with the one that a closed image names, whose byte is in *ret_at then, else 0. */
+ * wrong with what a closed image names, whose places are in *ret then. */
+struct disk_places {
+	uint64_t at[64]; /* bytes of the file; the first is the extension */
+	unsigned n;
+};
 int disk_put_extension(const struct disk *disk, struct io_file *file, uint64_t at, struct prng *prng,
 		       uint64_t *ret_end);
 int disk_settle_extension(const struct disk *disk, struct delta *delta);
 const char *disk_check_extension(const struct disk *disk, const struct disk_level *level, struct io_file *file,
-				 const uint8_t *head, uint64_t *ret_at);
+				 const uint8_t *head, struct disk_places *ret);
 
 /* disk-partial.c: what is wrong with the table of partial clusters, if the image has one; `index` is the file up to its data. */
 const char *disk_check_table(const struct disk *disk, const struct disk_level *level, struct io_file *file,

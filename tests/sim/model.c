@@ -22,7 +22,7 @@ struct campaign {
 	uint64_t seed, worlds, ops, cuts, seconds;
 	bool expect_finding, verbose;
 	uint64_t done_worlds, done_ops, done_cuts, done_pushes, done_merges, done_resizes, done_compactions, done_copies, done_replaced,
-		done_partials, done_completions, done_replays;
+		done_partials, done_completions, done_replays, done_checks, done_clean;
 	struct timespec start;
 };
 
@@ -34,7 +34,7 @@ struct session {
 	bool cut_at_end;
 	bool push; /* snapshots are made */
 	bool merge;
-	bool grow, compact, copy, replace; /* while there are requests */
+	bool grow, compact, copy, replace, bitmaps; /* while there are requests */
 	bool shrink;        /* before it is closed */
 	bool chain;
 	bool parts;
@@ -64,6 +64,7 @@ static struct session draw_session(struct world *world)
 	session.compact = prng_one_in(prng, 4);
 	session.copy = prng_one_in(prng, 4);
 	session.replace = prng_one_in(&world->aside, 4);
+	session.bitmaps = prng_one_in(&world->aside, 3);
 	session.shrink = prng_one_in(prng, 6);
 	session.chain = prng_one_in(prng, 3);
 	session.parts = prng_one_in(prng, 2);
@@ -114,6 +115,8 @@ static void happen(struct world *world, const struct session *session)
 		world_copy(world);
 	if (session->replace && prng_one_in(&world->aside, 40))
 		world_replace(world);
+	if (session->bitmaps && prng_one_in(&world->aside, 12))
+		world_bitmaps(world);
 	/* Idle for some seconds: what was dirty is written without being asked. */
 	if (!world->busy && prng_one_in(prng, 8))
 		loop_turn(sim_loop(world->sim), UINT64_C(6000000000));
@@ -128,6 +131,8 @@ static void run_requests(struct world *world, const struct session *session)
 	world->parts = session->parts;
 	if (session->parts && prng_one_in(&world->prng, 2))
 		world_push(world);
+	if (session->bitmaps)
+		world_bitmaps(world);
 	while ((submitted < session->requests || world->busy > session->left) && !sim_is_cut(world->sim)) {
 		happen(world, session);
 		if (submitted < session->requests && world->busy < world->depth && prng_one_in(&world->prng, 2)) {
@@ -157,6 +162,8 @@ static void run_open(struct world *world, const struct session *session)
 		world_shrink(world);
 	if (!sim_is_cut(world->sim) && prng_one_in(&world->prng, 4))
 		world_read_all(world, false);
+	if (!sim_is_cut(world->sim))
+		world_bitmaps_check(world);
 	if (!sim_is_cut(world->sim))
 		world_close(world);
 }
@@ -224,6 +231,8 @@ static void run_recovery(struct world *world)
 			continue;
 		settled = world_read_all(world, true);
 		sim_cut_after(world->sim, 0);
+		if (settled)
+			world_bitmaps_check(world);
 		if (settled && !world->read_only && prng_one_in(&world->prng, 2))
 			run_on(world);
 		else if (settled)
@@ -235,7 +244,7 @@ static void run_recovery(struct world *world)
 static void run_discard_all(struct world *world)
 {
 	const struct disk_level *top = &world->disk.levels[world->disk.nlevels - 1];
-	uint64_t held = top->start + (top->extension ? world->disk.cluster : 0), blocks;
+	uint64_t held = top->start + (world->disk.bitmaps ? 16 * (uint64_t)world->disk.cluster : 0), blocks;
 	struct io_file *file;
 
 	if (world->disk.odd || world_open(world, false, DEVICE_FULL_STOP))
@@ -357,9 +366,9 @@ static void report(const struct campaign *c)
 
 	printf("%" PRIu64 " operations, %" PRIu64 " power cuts, %" PRIu64 " snapshots, %" PRIu64 " merges, %" PRIu64
 	       " sizes, %" PRIu64 " compactions, %" PRIu64 " copies, %" PRIu64 " replacements, %" PRIu64 " writes of parts, %" PRIu64
-	       " levels completed, %" PRIu64 " replays, %" PRIu64 " worlds in %.1f s: ",
+	       " levels completed, %" PRIu64 " replays, %" PRIu64 " checks of bitmaps (%" PRIu64 " with something clean), %" PRIu64 " worlds in %.1f s: ",
 	       c->done_ops, c->done_cuts, c->done_pushes, c->done_merges, c->done_resizes, c->done_compactions, c->done_copies,
-	       c->done_replaced, c->done_partials, c->done_completions, c->done_replays, c->done_worlds, seconds);
+	       c->done_replaced, c->done_partials, c->done_completions, c->done_replays, c->done_checks, c->done_clean, c->done_worlds, seconds);
 	printf("%.0f operations and %.0f cuts a minute\n", (double)c->done_ops / seconds * 60,
 	       (double)c->done_cuts / seconds * 60);
 }
@@ -388,6 +397,8 @@ int main(int argc, char **argv)
 		c.done_partials += world.partials;
 		c.done_completions += world.completions;
 		c.done_replays += world.replays;
+		c.done_checks += world.bitmap_checks;
+		c.done_clean += world.bitmap_clean;
 		if (!good) {
 			printf("FINDING: %s\nrepeat with: --seed %" PRIu64 " --worlds 1 -v\n", world.finding,
 			       world.seed);

@@ -210,6 +210,21 @@ void oracle_write_done(struct oracle *oracle, struct oracle_write *write, uint64
 	unref_write(write);
 }
 
+uint64_t oracle_present(const struct oracle *oracle, uint64_t sector)
+{
+	const struct oracle_version *v = oracle->versions[sector];
+	uint64_t id = v ? UINT64_MAX : 0;
+
+	for (; v; v = v->older) {
+		if (v->over != UINT64_MAX)
+			continue;
+		if (v->write->done == UINT64_MAX || (id != UINT64_MAX && id != v->write->id))
+			return UINT64_MAX;
+		id = v->write->id;
+	}
+	return id;
+}
+
 void oracle_read_submitted(struct oracle *oracle, struct oracle_read *read)
 {
 	read->submitted = ++oracle->clock;

@@ -54,6 +54,9 @@ void oracle_fini(struct oracle *oracle);
  * flight there. */
 void oracle_resize(struct oracle *oracle, uint64_t sectors);
 
+/* The id of what a sector holds; UINT64_MAX when it may be one or the other. */
+uint64_t oracle_present(const struct oracle *oracle, uint64_t sector);
+
 /* Bytes that tell which write wrote which sector. Id 0 is all zeros. */
 void oracle_fill(uint64_t id, uint64_t sector, uint64_t count, void *buffer);
 uint64_t oracle_new_id(struct oracle *oracle);

@@ -59,6 +59,7 @@ void world_init(struct world *world, uint64_t seed, bool verbose)
 
 void world_fini(struct world *world)
 {
+	world_bitmaps_free(world);
 	oracle_fini(&world->oracle);
 	world_shadow_fini(world);
 	sim_free(world->sim);
@@ -515,6 +516,8 @@ int world_open(struct world *world, bool read_only, enum device_on_full on_full)
 		return r;
 	}
 	world->opening = sim_is_cut(world->sim);
+	if (!world->bitmaps)
+		world_bitmaps_first(world);
 	world->disk.levels[world->disk.nlevels - 1].spent |= !read_only;
 	world->disk.levels[world->disk.nlevels - 1].littered |= world->may_fail;
 	snprintf(world->doing, sizeof(world->doing), "running%s", read_only ? " read-only" : "");
@@ -546,6 +549,7 @@ static void close_device(struct world *world)
 	}
 	world->device = NULL;
 	world_copy_drop(world);
+	world_bitmaps_drop(world);
 	if (world_works(world) && !sim_is_cut(world->sim))
 		world_fail(world, "closed while long work was under way");
 	disk_close(&world->disk, world->levels);

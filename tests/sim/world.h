@@ -24,6 +24,7 @@
 
 struct world;
 struct world_copy;
+struct world_bitmaps;
 
 /* One request of the model. */
 struct slot {
@@ -76,6 +77,8 @@ struct world {
 	struct prng aside;       /* for what came later, so that older seeds stay what they are */
 	struct world_copy *copy; /* that is made; NULL: none */
 	uint64_t copies;         /* found good */
+	struct world_bitmaps *bitmaps; /* NULL until the first opening */
+	uint64_t bitmap_checks, bitmap_clean; /* of bitmaps; of those that called something clean */
 	uint64_t completions, partials; /* levels completed after a crash; writes of parts of clusters */
 	bool lost;             /* device_close() failed: what was not flushed may be gone, as after a crash */
 	struct shadow *shadow; /* what outlives a process */
@@ -136,6 +139,12 @@ void world_copy(struct world *world);
 void world_copy_drop(struct world *world);
 /* world-replace.c: begins to put another file in the place of one below the top, if that can be. */
 void world_replace(struct world *world);
+/* world-cbt.c: begins, drops and checks dirty bitmaps, when nothing is in flight. And: checks only. */
+void world_bitmaps(struct world *world);
+void world_bitmaps_check(struct world *world);
+void world_bitmaps_first(struct world *world); /* the device is open, and nothing was written yet */
+void world_bitmaps_drop(struct world *world);  /* it is closed */
+void world_bitmaps_free(struct world *world);
 /* world-size.c: begins to make the disk larger, if that can be. */
 void world_grow(struct world *world);
 /* Makes it smaller, and waits for that; if nothing is under way. */
