@@ -1030,7 +1030,73 @@ struct ploop_copy_receive {
 /* Takes a stream of ours or of the original. -EPROTO, status 13, for one that is damaged: no file is left of it. */
 PLOOP_API int ploop_copy_receive(const struct ploop_copy_receive *receive, struct ploop_error *err);
 
+/* ---- Incremental backup ---- */
+
+struct ploop_backup {
+	const char *disk;         /* a device, or a descriptor, its folder or an image, mounted or not */
+	const char *since;        /* UUID of a backup, or its file: only what has changed since; NULL: all */
+	const char *output;       /* the new file, which has its name when it is whole and durable; NULL: */
+	int stream;               /* a descriptor to write to */
+	bool compress;            /* by zstd */
+	bool no_freeze;           /* leave mounted file systems alone: the backup is as after a crash */
+	uint64_t bytes_a_second;  /* until the last pass; 0: as fast as it goes */
+	ploop_progress_fn progress; /* NULL: none */
+	void *progress_data;
+};
+
+struct ploop_backup_report {
+	char uuid[PLOOP_UUID];  /* of this backup: what the next one is made since */
+	char since[PLOOP_UUID]; /* "": it is a full one */
+	bool tracked;           /* there is a dirty bitmap for the next one; not so when the image is raw */
+	unsigned passes;
+	uint64_t bytes;         /* read from the disk, without holes */
+	uint64_t elapsed_ns;
+	uint64_t downtime_ns;   /* the device stood still */
+};
+
+/*
+ * Writes what a disk holds, or what has changed in it since an earlier backup, at one moment; and from that moment on notes what
+ * changes in a dirty bitmap with the UUID of this backup. The bitmap of `since` is dropped when the new backup is durable, and not
+ * before. Status 44 when there is none of that UUID: then a full backup is due. `ret` may be NULL.
+ */
+PLOOP_API int ploop_backup(const struct ploop_backup *backup, struct ploop_backup_report *ret, struct ploop_error *err);
+
+struct ploop_backup_restore {
+	const char *const *backups; /* files: a full one, and then the increments in their order */
+	size_t nbackups;
+	const char *target;         /* the new folder of the disk, with a descriptor and one image */
+	ploop_progress_fn progress; /* NULL: none */
+	void *progress_data;
+};
+
+/* Makes a new disk of backups. -EPROTO, status 13, for a damaged one; the folder is there when all of it is, and durable. */
+PLOOP_API int ploop_backup_restore(const struct ploop_backup_restore *restore, struct ploop_error *err);
+
+struct ploop_bitmap {
+	char uuid[PLOOP_UUID];
+	uint64_t granularity; /* bytes that a bit stands for */
+	uint64_t dirty;       /* bytes that it calls changed */
+};
+
+/* The dirty bitmaps of a disk, which is named as that of a backup, and its size. The caller frees the list with free(). */
+PLOOP_API int ploop_bitmaps(const char *disk, struct ploop_bitmap **ret, size_t *ret_n, uint64_t *ret_size,
+			    struct ploop_error *err);
+
+struct ploop_stretch {
+	uint64_t offset, length; /* bytes of the disk */
+};
+
+/* What one of them calls changed, in order. The caller frees the list with free(). */
+PLOOP_API int ploop_bitmap_read(const char *disk, const char *uuid, struct ploop_stretch **ret, size_t *ret_n,
+				struct ploop_error *err);
+
+/* Begins a bitmap, with this UUID or (NULL) a new one: what changes from now on is in it. */
+PLOOP_API int ploop_bitmap_start(const char *disk, const char *uuid, char ret[PLOOP_UUID], struct ploop_error *err);
+/* Drops one; NULL: all. */
+PLOOP_API int ploop_bitmap_drop(const char *disk, const char *uuid, struct ploop_error *err);
+
 #ifdef __cplusplus
 }
 #endif
+
 #endif

@@ -12,6 +12,8 @@ const struct verb *const verbs[] = {
 	&verb_repair_descriptor,
 	&verb_check,
 	&verb_copy,
+	&verb_backup,
+	&verb_restore,
 	&verb_convert,
 	&verb_resize,
 	&verb_export,
@@ -46,6 +48,7 @@ const struct verb *const verbs[] = {
 	&verb_info,
 	&verb_stat,
 	&verb_map,
+	&verb_cbt,
 	&verb_bench,
 
 	/* About ploop itself */

@@ -14,6 +14,8 @@ extern const struct verb verb_convert;
 extern const struct verb verb_resize;
 extern const struct verb verb_export;
 extern const struct verb verb_copy;
+extern const struct verb verb_backup;
+extern const struct verb verb_restore;
 
 /* Snapshots */
 extern const struct verb verb_snapshot;
@@ -46,6 +48,7 @@ extern const struct verb verb_info;
 extern const struct verb verb_stat;
 extern const struct verb verb_bench;
 extern const struct verb verb_map;
+extern const struct verb verb_cbt;
 
 /* About ploop itself */
 extern const struct verb verb_help;

@@ -6,6 +6,7 @@
 #include "base/cleanup.h"
 #include "base/error.h"
 #include "control/message.h"
+#include "daemon/cbt.h"
 #include "daemon/daemon.h"
 #include "daemon/self.h"
 #include "device/device.h"
@@ -121,6 +122,10 @@ static const struct {
 	{ "balloon", daemon_balloon },
 	{ "balloon-count", daemon_balloon_count },
 	{ "balloon-release", daemon_balloon_release },
+	{ "cbt", daemon_cbt },
+	{ "cbt-drop", daemon_cbt_drop },
+	{ "cbt-runs", daemon_cbt_runs },
+	{ "cbt-start", daemon_cbt_start },
 	{ "compact", daemon_compact },
 	{ "compact-status", daemon_compact_status },
 	{ "compact-stop", daemon_compact_stop },
@@ -139,9 +144,12 @@ static const struct {
 	{ "status", request_status },
 	{ "stop", request_stop },
 	{ "track", daemon_track },
+	{ "track-commit", daemon_track_commit },
 	{ "track-end", daemon_track_end },
 	{ "track-hold", daemon_track_hold },
 	{ "track-mark", daemon_track_mark },
+	{ "track-period", daemon_track_period },
+	{ "track-plant", daemon_track_plant },
 	{ "track-release", daemon_track_release },
 	{ "track-take", daemon_track_take },
 };

@@ -8,6 +8,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "control/message.h"
+#include "daemon/cbt.h"
 #include "daemon/daemon.h"
 #include "daemon/maintenance.h"
 #include "device/device.h"
@@ -27,6 +28,7 @@ static void track_over(struct track_job *job)
 		return;
 	if (job->timer.armed)
 		loop_timer_cancel(daemon_of(job)->loop, &job->timer);
+	cbt_forget_period(daemon_of(job));
 	server_watch_peer(job->owner, NULL, NULL);
 	device_track_end(job->track);
 	tracker_fini(&job->tracker);
@@ -72,6 +74,35 @@ static void mark_all(struct daemon *daemon)
 	}
 }
 
+/* Of a backup: what has changed, be it mapped or not any more. */
+static void mark_changed(struct daemon *daemon, const struct cbt_map *map)
+{
+	const struct bitmap *dirty = &map->tracker.dirty;
+	uint64_t size = device_size(daemon->device);
+
+	for (uint64_t bit = bitmap_next_set(dirty, 0); bit < dirty->bits; bit = bitmap_next_set(dirty, bit + 1))
+		tracker_mark(&daemon->track.tracker, bit * map->tracker.unit,
+			     min_u64((bit + 1) * map->tracker.unit, size));
+}
+
+/* {"since":".."}: *ret is that bitmap, NULL when none is asked for. */
+static int take_since(struct daemon *daemon, struct json_object *arguments, const struct cbt_map **ret,
+		      struct ploop_error *err)
+{
+	const char *text = NULL;
+	uint8_t id[CBT_ID];
+	int r = message_text(arguments, "since", &text, err);
+
+	*ret = NULL;
+	if (r < 0 || !text)
+		return r;
+	r = cbt_take_id(arguments, "since", id, err);
+	if (r < 0)
+		return r;
+	*ret = device_cbt_find(daemon->device, id);
+	return *ret ? 0 : error_set(err, -ENOENT, PLOOP_EXIT_NO_CBT, "%s has no dirty bitmap of that UUID", daemon->name);
+}
+
 static struct json_object *describe(const struct daemon *daemon)
 {
 	const struct delta *top = &daemon->stack->levels[daemon->stack->nlevels - 1];
@@ -91,11 +122,14 @@ static struct json_object *describe(const struct daemon *daemon)
 void daemon_track(struct daemon *daemon, struct server_peer *peer, struct json_object *arguments)
 {
 	struct track_job *job = &daemon->track;
+	const struct cbt_map *since = NULL;
 	struct ploop_error err;
-	int r = message_bool(arguments, "flat", &job->flat, &err);
+	int r = maintenance_check(daemon, &err);
 
 	if (r == 0)
-		r = maintenance_check(daemon, &err);
+		r = message_bool(arguments, "flat", &job->flat, &err);
+	if (r == 0)
+		r = take_since(daemon, arguments, &since, &err);
 	if (r == 0 && tracker_init(&job->tracker, device_size(daemon->device)) < 0)
 		r = error_sys(&err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s", daemon->name);
 	if (r == 0) {
@@ -110,12 +144,15 @@ void daemon_track(struct daemon *daemon, struct server_peer *peer, struct json_o
 	job->owner = peer;
 	job->late = false;
 	server_watch_peer(peer, owner_gone, daemon);
-	mark_all(daemon);
+	job->period = false;
+	if (since)
+		mark_changed(daemon, since);
+	else
+		mark_all(daemon);
 	server_answer(peer, describe(daemon));
 }
 
-/* Whether the peer is the one who copies. Refuses it, if not. */
-static bool check_owner(struct daemon *daemon, struct server_peer *peer)
+bool track_check_owner(struct daemon *daemon, struct server_peer *peer)
 {
 	struct ploop_error err;
 
@@ -157,7 +194,7 @@ void daemon_track_take(struct daemon *daemon, struct server_peer *peer, struct j
 	uint64_t from, start, end;
 	unsigned n = 0;
 
-	if (!check_owner(daemon, peer))
+	if (!track_check_owner(daemon, peer))
 		return;
 	if (message_number(arguments, "from", size, &from, &err) < 0) {
 		server_refuse(peer, &err);
@@ -194,7 +231,7 @@ void daemon_track_mark(struct daemon *daemon, struct server_peer *peer, struct j
 	struct json_object *list;
 	struct ploop_error err;
 
-	if (!check_owner(daemon, peer))
+	if (!track_check_owner(daemon, peer))
 		return;
 	if (!json_object_object_get_ex(arguments, "clusters", &list) || !json_object_is_type(list, json_type_array)) {
 		error_set(&err, -EPROTO, PLOOP_EXIT_PROTOCOL, "bad message: \"clusters\" is missing");
@@ -243,7 +280,7 @@ void daemon_track_hold(struct daemon *daemon, struct server_peer *peer, struct j
 	struct ploop_error err;
 	uint64_t seconds;
 
-	if (!check_owner(daemon, peer))
+	if (!track_check_owner(daemon, peer))
 		return;
 	if (message_number(arguments, "seconds", HOLD_SECONDS_MOST, &seconds, &err) < 0) {
 		server_refuse(peer, &err);
@@ -263,7 +300,7 @@ void daemon_track_release(struct daemon *daemon, struct server_peer *peer, struc
 	struct json_object *result;
 
 	(void)arguments;
-	if (!check_owner(daemon, peer))
+	if (!track_check_owner(daemon, peer))
 		return;
 	if (job->timer.armed)
 		loop_timer_cancel(daemon->loop, &job->timer);
@@ -276,7 +313,7 @@ void daemon_track_release(struct daemon *daemon, struct server_peer *peer, struc
 void daemon_track_end(struct daemon *daemon, struct server_peer *peer, struct json_object *arguments)
 {
 	(void)arguments;
-	if (!check_owner(daemon, peer))
+	if (!track_check_owner(daemon, peer))
 		return;
 	track_over(&daemon->track);
 	server_answer(peer, NULL);

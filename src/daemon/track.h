@@ -12,6 +12,7 @@
 
 #include <stdbool.h>
 
+#include "device/cbt.h"
 #include "device/tracker.h"
 #include "io/loop.h"
 
@@ -27,9 +28,15 @@ struct track_job {
 	bool waiting; /* the owner waits until the device stands still */
 	bool late;    /* it stood still for too long */
 	struct loop_timer timer;
+	bool period; /* a backup has begun its bitmap, and not committed it: see cbt.h */
+	uint8_t id[CBT_ID];
 };
 
-/* {"flat":false}; answers with the shape of what is copied. */
+/* Whether the peer is the one who copies. Refuses it, if not. */
+bool track_check_owner(struct daemon *daemon, struct server_peer *peer);
+
+/* {"flat":false}; answers with the shape of what is copied. With "since" it is only what has changed in the dirty bitmap with this id.
+ */
 void daemon_track(struct daemon *daemon, struct server_peer *peer, struct json_object *arguments);
 /* {"from":0}: {"runs":[offset, length, level, file offset, ...],"next":N,"dirty":N}; level -1: nowhere. No "next": that was all. */
 void daemon_track_take(struct daemon *daemon, struct server_peer *peer, struct json_object *arguments);

@@ -183,12 +183,38 @@ static bool device_close_settles(struct device *dev)
 	return !dev->close_settled || !partials_quiet(dev->partials);
 }
 
+static void device_closed(struct device *dev)
+{
+	void (*done)(void *data, int result) = dev->close_done;
+	void *data = dev->close_data;
+	int r = dev->close_result;
+
+	device_free(dev);
+	done(data, r);
+}
+
+static void device_close_punched(struct io_op *op, int result)
+{
+	(void)result; /* a cluster that nothing uses holds blocks: no more than that */
+	device_closed(container_of(op, struct device, close_punch));
+}
+
+static void device_close_punch(struct device *dev)
+{
+	const struct writer *writer = dev->writer;
+	struct io_op *op = &dev->close_punch;
+
+	op->kind = IO_PUNCH;
+	op->file = writer->delta->file;
+	op->offset = geometry_offset(&writer->delta->geometry, writer->useless);
+	op->length = dev->cluster;
+	op->done = device_close_punched;
+	device_io(dev, op);
+}
+
 static void device_close_step(struct loop_task *task)
 {
 	struct device *dev = container_of(task, struct device, close_task);
-	void (*done)(void *data, int result) = dev->close_done;
-	void *data = dev->close_data;
-	int r;
 
 	if (!list_empty(&dev->active) || dev->job || device_close_settles(dev))
 		return;
@@ -199,9 +225,13 @@ static void device_close_step(struct loop_task *task)
 		request_submit(dev, &dev->close_flush);
 		return;
 	}
-	r = dev->close_result ? dev->close_result : device_finalize(dev);
-	device_free(dev);
-	done(data, r);
+	partials_refuse_plants(dev->partials, -ESHUTDOWN);
+	if (!dev->close_result)
+		dev->close_result = device_finalize(dev);
+	if (dev->writer->useless)
+		device_close_punch(dev);
+	else
+		device_closed(dev);
 }
 
 void device_check_close(struct device *dev)

@@ -105,6 +105,7 @@ struct device {
 	void *close_data;
 	struct loop_task close_task;
 	struct device_request close_flush;
+	struct io_op close_punch;
 	struct device_settle close_settle;
 	bool closing, close_settling, close_settled, close_flushed;
 	int close_result;

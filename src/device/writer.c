@@ -15,7 +15,7 @@
  *          1. the dirty bitmaps are written to free clusters (cbt.h);
  *          2. free clusters at the end of the file are cut off, synced;
  *          3. the in-use mark is cleared, and the new bitmaps are named, synced;
- *          4. the extension of before is cut off, if it was the end of the file.
+ *          4. the extension of before is cut off, if it was the end of the file; else device.c punches it.
  * A crash before start 1 changes nothing; between start 1 and finish 3 the mark stays, which makes the next open scan the
  * index, as it does anyway.
  */
@@ -299,6 +299,7 @@ int writer_finish(struct writer *writer)
 	if (!r && old) {
 		alloc_untake(&writer->alloc, old, 1);
 		writer_cut_tail(writer);
+		writer->useless = old < alloc_end(&writer->alloc) ? old : 0;
 	}
 	return r;
 }

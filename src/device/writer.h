@@ -24,6 +24,7 @@ struct writer {
 	 * the top, whose index the map knows whole. */
 	struct map own;
 	struct alloc alloc;
+	uint32_t useless; /* after writer_finish(): a file cluster that is to be punched; 0 none */
 	struct commit commit;
 	struct shadow_level *shadow; /* NULL: nobody wants to know when we die */
 };

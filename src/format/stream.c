@@ -40,6 +40,7 @@ static const struct {
 	[STREAM_END] = { false, STREAM_DIGEST, STREAM_DIGEST },
 	[STREAM_HAVE] = { false, STREAM_HAVE_SIZE, STREAM_DATA_MAX },
 	[STREAM_HAVE_END] = { false, 0, 0 },
+	[STREAM_BACKUP] = { false, STREAM_BACKUP_SIZE, STREAM_BACKUP_SIZE },
 };
 
 static void le16_put(uint8_t *p, unsigned v)
@@ -108,7 +109,7 @@ int stream_get(const uint8_t head[STREAM_HEAD], struct stream_record *ret, struc
 
 	if (le32_get(head) != STREAM_MAGIC || le32_get(head + OFF_CRC) != crc32c(0, head, OFF_CRC))
 		return refuse(err, "no record where one must be");
-	if (record.type < STREAM_HELLO || record.type > STREAM_HAVE_END || le32_get(head + 40))
+	if (record.type < STREAM_HELLO || record.type > STREAM_BACKUP || le32_get(head + 40))
 		return refuse(err, "a record of unknown type %u", record.type);
 	if (record.flags & ~(record.type == STREAM_DATA ? STREAM_ZSTD : 0u))
 		return refuse(err, "unknown flags 0x%x", record.flags);
@@ -138,11 +139,23 @@ int stream_get_hello(const uint8_t *payload, size_t len, struct stream_hello *re
 		return error_set(err, -EPROTO, PLOOP_EXIT_PROTOCOL, "the stream is of version %u; this ploop knows %u",
 				 le32_get(payload + 16), STREAM_VERSION);
 	flags = le32_get(payload + 20);
-	if (flags & ~(STREAM_RESUME | STREAM_STACK))
+	if (flags & ~(STREAM_RESUME | STREAM_STACK) && flags != STREAM_IS_BACKUP)
 		return refuse(err, "unknown flags 0x%x", flags);
 	ret->flags = flags;
 	ret->expected = le64_get(payload + 24);
 	return 0;
+}
+
+void stream_put_backup(const struct stream_backup *backup, uint8_t payload[STREAM_BACKUP_SIZE])
+{
+	memcpy(payload, backup->id, sizeof(backup->id));
+	memcpy(payload + sizeof(backup->id), backup->parent, sizeof(backup->parent));
+}
+
+void stream_get_backup(const uint8_t payload[STREAM_BACKUP_SIZE], struct stream_backup *ret)
+{
+	memcpy(ret->id, payload, sizeof(ret->id));
+	memcpy(ret->parent, payload + sizeof(ret->id), sizeof(ret->parent));
 }
 
 size_t stream_put_image(const struct stream_image *image, uint8_t payload[STREAM_IMAGE_SIZE + STREAM_NAME_MAX])

@@ -35,6 +35,7 @@ enum stream_type {
 	STREAM_END = 9,        /* last; offset: number of records before, length: bytes in DATA records; payload: digest */
 	STREAM_HAVE = 10,      /* the other way: clusters that are there already; payload: struct stream_have, several */
 	STREAM_HAVE_END = 11,
+	STREAM_BACKUP = 12,    /* right after HELLO; payload: struct stream_backup */
 };
 
 enum stream_flags {
@@ -61,6 +62,7 @@ int stream_get(const uint8_t head[STREAM_HEAD], struct stream_record *ret, struc
 #define STREAM_HELLO_SIZE 32u
 enum stream_hello_flags {
 	STREAM_RESUME = 1, /* before anything else the receiver answers with HAVE records */
+	STREAM_IS_BACKUP = 4, /* a BACKUP record follows, and one image of all levels */
 	STREAM_STACK = 2,  /* a descriptor and all images that it names follow; without it one image */
 };
 struct stream_hello {
@@ -69,6 +71,14 @@ struct stream_hello {
 };
 void stream_put_hello(const struct stream_hello *hello, uint8_t payload[STREAM_HELLO_SIZE]);
 int stream_get_hello(const uint8_t *payload, size_t len, struct stream_hello *ret, struct ploop_error *err);
+
+#define STREAM_BACKUP_SIZE 32u
+struct stream_backup {
+	uint8_t id[16];
+	uint8_t parent[16]; /* zeros: a full backup; else what follows is what has changed since that one */
+};
+void stream_put_backup(const struct stream_backup *backup, uint8_t payload[STREAM_BACKUP_SIZE]);
+void stream_get_backup(const uint8_t payload[STREAM_BACKUP_SIZE], struct stream_backup *ret);
 
 #define STREAM_IMAGE_SIZE 16u /* and then the name, without a NUL */
 enum stream_image_flags {

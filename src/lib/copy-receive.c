@@ -54,6 +54,8 @@ static int take_hello(struct taking *taking, const uint8_t *payload, size_t len,
 
 	if (r < 0)
 		return r;
+	if (taking->hello.flags & STREAM_IS_BACKUP)
+		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM, "this is a backup: `ploop restore` takes it");
 	if (taking->hello.flags & STREAM_RESUME && taking->receive->feedback < 0)
 		return error_set(err, -EINVAL, PLOOP_EXIT_PARAM,
 				 "the sender wants to resume, which needs a way back to it: give -f");

@@ -11,6 +11,8 @@
 #include "control/client.h"
 #include "control/message.h"
 #include "device/device.h"
+#include "lib/bitmap-id.h"
+#include "lib/bitmaps.h"
 
 #define RUN_NUMBERS 4
 
@@ -36,7 +38,7 @@ static int take_shape(struct copy_source *source, struct json_object *answer, st
 	return 0;
 }
 
-static int start(struct copy_source *source, struct ploop_error *err)
+static int start(struct copy_source *source, const struct copy_since *since, struct ploop_error *err)
 {
 	_message_ struct json_object *answer = NULL;
 	struct json_object *arguments = json_object_new_object();
@@ -45,11 +47,14 @@ static int start(struct copy_source *source, struct ploop_error *err)
 	if (!arguments)
 		return error_sys(err, -ENOMEM, PLOOP_EXIT_MALLOC, "%s", source->device.device);
 	message_add_bool(arguments, "flat", source->flat);
+	if (since && since->only)
+		bitmap_id_add(arguments, "since", since->id);
 	r = control_call(source->client, "track", arguments, &answer, err);
 	return r < 0 ? r : take_shape(source, answer, err);
 }
 
-int copy_source_open(struct copy_source *source, const char *device, bool flat, struct ploop_error *err)
+static int open_source(struct copy_source *source, const char *device, bool flat, const struct copy_since *since,
+		       struct ploop_error *err)
 {
 	const struct ploop_which which = { .device = device };
 	int r;
@@ -64,7 +69,9 @@ int copy_source_open(struct copy_source *source, const char *device, bool flat, 
 	if (r == 0)
 		r = control_connect(source->device.name, CONTROL_TIMEOUT_MS, &source->client, err);
 	if (r == 0)
-		r = start(source, err);
+		r = start(source, since, err);
+	if (r == -ENOENT && since && since->only)
+		r = bitmaps_missing(device, since->id, err);
 	if (r == 0)
 		r = copy_reader_new(source->device.images, source->device.nimages, &source->reader, err);
 	if (r < 0)
@@ -72,6 +79,17 @@ int copy_source_open(struct copy_source *source, const char *device, bool flat, 
 	else
 		copy_reader_share(source->reader, source->device.nimages - !source->device.read_only);
 	return r;
+}
+
+int copy_source_open(struct copy_source *source, const char *device, bool flat, struct ploop_error *err)
+{
+	return open_source(source, device, flat, NULL, err);
+}
+
+int copy_source_open_since(struct copy_source *source, const char *device, const struct copy_since *since,
+			   struct ploop_error *err)
+{
+	return open_source(source, device, true, since, err);
 }
 
 void copy_source_close(struct copy_source *source)

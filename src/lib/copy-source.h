@@ -20,6 +20,14 @@ struct copy_source {
 
 /* Finds the device and starts to track what changes. All that there is counts as changed. */
 int copy_source_open(struct copy_source *source, const char *device, bool flat, struct ploop_error *err);
+
+/* The same for a backup: all levels as one, and only what has changed since. -ENOENT, status 44, without such a bitmap. */
+struct copy_since {
+	bool only;        /* what has changed in this dirty bitmap; else all */
+	uint8_t id[16];
+};
+int copy_source_open_since(struct copy_source *source, const char *device, const struct copy_since *since,
+			   struct ploop_error *err);
 void copy_source_close(struct copy_source *source);
 
 /* What has changed at or after *from, which goes on; UINT64_MAX: that was all of this pass. Fills at most COPY_RUNS runs. */

@@ -181,6 +181,10 @@ int copy_to_stream(const struct copy_to_stream *config, struct copy_sink **ret, 
 		stream_put_hello(&config->hello, payload);
 		r = stream_out_write(sink->out, STREAM_HELLO, 0, 0, payload, sizeof(payload), err);
 	}
+	if (r == 0 && config->backup) {
+		stream_put_backup(config->backup, payload);
+		r = stream_out_write(sink->out, STREAM_BACKUP, 0, 0, payload, STREAM_BACKUP_SIZE, err);
+	}
 	if (r < 0)
 		sink_free(&sink->sink);
 	else

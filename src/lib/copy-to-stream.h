@@ -11,6 +11,7 @@ struct copy_to_stream {
 	int fd, feedback; /* stay the caller's; feedback -1: none */
 	bool compress;
 	struct stream_hello hello;
+	const struct stream_backup *backup; /* NULL: it is none */
 };
 
 int copy_to_stream(const struct copy_to_stream *config, struct copy_sink **ret, struct ploop_error *err);

@@ -24,11 +24,13 @@ static const struct stream_record good[] = {
 	{ .type = STREAM_END, .offset = 8, .length = 1024, .payload = STREAM_DIGEST },
 	{ .type = STREAM_HAVE, .payload = 2 * STREAM_HAVE_SIZE },
 	{ .type = STREAM_HAVE_END },
+	{ .type = STREAM_BACKUP, .sequence = 1, .payload = STREAM_BACKUP_SIZE },
 };
 
 static const struct stream_record bad[] = {
 	{ .type = 0 },
-	{ .type = 12 },
+	{ .type = 13 },
+	{ .type = STREAM_BACKUP, .payload = STREAM_BACKUP_SIZE - 1 },
 	{ .type = 0x7fff },
 	{ .type = STREAM_HELLO, .payload = STREAM_HELLO_SIZE - 1 },
 	{ .type = STREAM_ZERO, .flags = STREAM_ZSTD, .length = 512 },
