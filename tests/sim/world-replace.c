@@ -84,6 +84,8 @@ static int copy_file(struct world *world, const struct disk_level *level, struct
 		r = io_truncate(to, size);
 	if (!r)
 		r = io_pread(from, head, level->start, 0);
+	/* An extension names places of its own. */
+	backwards = backwards && (r || !le64_get(head + 56));
 	if (backwards)
 		turn_index(&world->disk, level, head, places);
 	if (!r)
