@@ -366,9 +366,11 @@ static void report(const struct campaign *c)
 
 	printf("%" PRIu64 " operations, %" PRIu64 " power cuts, %" PRIu64 " snapshots, %" PRIu64 " merges, %" PRIu64
 	       " sizes, %" PRIu64 " compactions, %" PRIu64 " copies, %" PRIu64 " replacements, %" PRIu64 " writes of parts, %" PRIu64
-	       " levels completed, %" PRIu64 " replays, %" PRIu64 " checks of bitmaps (%" PRIu64 " with something clean), %" PRIu64 " worlds in %.1f s: ",
+	       " levels completed, %" PRIu64 " replays, %" PRIu64 " checks of bitmaps (%" PRIu64
+	       " with something clean), %" PRIu64 " worlds in %.1f s: ",
 	       c->done_ops, c->done_cuts, c->done_pushes, c->done_merges, c->done_resizes, c->done_compactions, c->done_copies,
-	       c->done_replaced, c->done_partials, c->done_completions, c->done_replays, c->done_checks, c->done_clean, c->done_worlds, seconds);
+	       c->done_replaced, c->done_partials, c->done_completions, c->done_replays, c->done_checks,
+	       c->done_clean, c->done_worlds, seconds);
 	printf("%.0f operations and %.0f cuts a minute\n", (double)c->done_ops / seconds * 60,
 	       (double)c->done_cuts / seconds * 60);
 }
