@@ -12,6 +12,7 @@
 #include "base/cleanup.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "control/client.h"
 #include "control/rundir.h"
 #include "lib/dead.h"
 #include "lib/device-find.h"
@@ -21,6 +22,7 @@
 /* A device that was just unmounted is often still open for a moment. */
 #define FIRST_PAUSE_MS 10
 #define LONGEST_PAUSE_MS 500
+#define COMPACTION_MS 1000   /* from when on a compaction is not waited for any more */
 #define KNOWN_HOLDER_MS 3000 /* how long one whose name we know may take */
 #define ANY_HOLDER_MS 60000
 
@@ -37,6 +39,15 @@ static void pause_ms(unsigned ms)
 	const struct timespec pause = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L };
 
 	nanosleep(&pause, NULL);
+}
+
+/* Who lets a device be compacted has it open until the device is done: it shall be done soon, and lose nothing by it. */
+static void stop_compaction(const char *name)
+{
+	_client_ struct control_client *client = NULL;
+
+	if (control_connect(name, CONTROL_TIMEOUT_MS, &client, NULL) == 0)
+		(void)control_call(client, "compact-stop", NULL, NULL, NULL);
 }
 
 /* Tries until nobody has the device open. */
@@ -56,6 +67,8 @@ static int end_when_free(const struct device_entry *entry, struct ploop_error *e
 		if (r != -EBUSY)
 			return r;
 		waited = now_ms() - start;
+		if (waited >= COMPACTION_MS)
+			stop_compaction(device->name);
 		known = waited >= KNOWN_HOLDER_MS && holders_of_device(&blockdev, who, sizeof(who));
 		if (known || waited >= ANY_HOLDER_MS)
 			return error_set(err, -EBUSY, PLOOP_EXIT_UMOUNT_BUSY, "%s is in use: %s", device->device,

@@ -227,6 +227,28 @@ sound() {
 	sound
 }
 
+@test "umount does not wait for a slow compaction: it stops, and the next one does the rest" {
+	local begin
+	disk
+	dd if=/dev/urandom of=mnt/gone bs=1M count=60 status=none
+	dd if=/dev/urandom of=mnt/kept bs=1M count=50 status=none
+	sync -f mnt
+	rm mnt/gone
+	sum=$(sha256sum <mnt/kept)
+	ploop compact --rate 100k d >out 2>&1 &
+	pid=$!
+	wait_for is_moving
+	begin=$SECONDS
+	ploop umount d
+	[ $((SECONDS - begin)) -lt 40 ] # all of it would take eight minutes
+	! wait $pid || return 1
+	ploop mount -m mnt d
+	ploop compact d
+	[ "$(length)" -le 90000 ]
+	[ "$(sha256sum <mnt/kept)" = "$sum" ]
+	sound
+}
+
 @test "balloon discard: the words of the original" {
 	disk
 	dd if=/dev/urandom of=mnt/gone bs=1M count=40 status=none
