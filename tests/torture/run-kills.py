@@ -23,6 +23,7 @@ from balloons import balloon, balloon_daemon
 from copies import copying, copying_daemon, resumed
 from disks import A, B, C, NEW, TOP, file_of, leaf_of, ploop, run
 from kills import Case, client, daemon, frozen, offline, recovery, renaming, shrinking, stopped
+from shrinks import shrinking_daemon
 
 # ---- Command lines that are not just words before the folder ----
 
@@ -97,6 +98,7 @@ CASES = [
     Case("ploopd-replace", daemon, **REPLACES),
     Case("ploopd-grow", daemon, GROW, **GROWS),
     Case("ploopd-resize", daemon, RESIZE, **GROWS),
+    Case("ploopd-compact", shrinking_daemon, ("compact",), prepare=disks.holes, engine=True),
     Case("balloon", balloon, ("balloon", "change", "-s", "40m"), prepare=disks.files),
     Case("ploopd-balloon", balloon_daemon, ("balloon", "change", "-s", "40m"), prepare=disks.files, engine=True),
     Case("copy", copying, ("--flat",), prepare=disks.chain, engine=True),
