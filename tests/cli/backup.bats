@@ -158,8 +158,8 @@ nothing_unfinished() {
 	run ploop restore -d x full full
 	status_is 38
 	output_has "it comes first"
-	ploop copy -s "$DEV" >copy
-	run ploop restore -d x copy
+	ploop copy -s "$DEV" | cat >taken
+	run ploop restore -d x taken
 	status_is 38
 	output_has "ploop copy -d"
 	run bash -c "cat full | ploop copy -d x"
