@@ -188,11 +188,19 @@ PLOOP_API int ploop_stop(const char *device, struct ploop_error *err);
 /* Clears a device whose ploopd is dead; -EBUSY when it lives. Not an error when there is no such device. */
 PLOOP_API int ploop_clear(const char *device, struct ploop_error *err);
 
+/*
+ * Gives a running device, with all that uses it, to another ploopd: to `program`, or with NULL to the one that a mount would start. Who
+ * uses the device sees a pause. Returns when the new one serves; -EBUSY and nothing changed while a long operation is under way.
+ */
+PLOOP_API int ploop_upgrade(const char *device, const char *program, struct ploop_error *err);
+
 struct ploop_device {
 	char *name;      /* "ploop0" */
 	char *device;    /* "/dev/ploop0" */
 	bool alive;      /* false: its ploopd is dead; ploop_umount() clears it. What follows may be NULL then */
-	int pid;         /* of ploopd; 0 when dead */
+	char *failure;   /* why it is dead, when it died so often that it was given up; else NULL */
+	int pid;         /* of ploopd, the process that keeps the device; 0 when dead */
+	int engine;      /* the process that serves it; 0: none at this moment */
 	char *node;      /* the kernel's name, "/dev/loop3" */
 	char *front_end; /* "fuse" */
 	char **images;   /* absolute paths, base first */

@@ -20,8 +20,10 @@ static void add_device(struct json_object *list, const struct ploop_device *devi
 	struct json_object *object = json_list_add(list);
 
 	json_add_text(object, "device", device->device);
-	json_add_text(object, "state", device->alive ? "running" : "dead");
+	json_add_text(object, "state", device->alive ? "running" : device->failure ? "failed" : "dead");
+	json_add_text(object, "failure", device->failure);
 	json_add_number(object, "pid", (uint64_t)device->pid);
+	json_add_number(object, "engine", (uint64_t)device->engine);
 	json_add_text(object, "node", device->node);
 	json_add_text(object, "front_end", device->front_end);
 	json_add_text(object, "descriptor", device->descriptor);
@@ -52,7 +54,10 @@ static void print_device(const struct ploop_device *device, bool mounts)
 		printf(" %s", device->nmounts ? device->mounts[0] : "");
 	if (device->component)
 		printf(" %s", device->component);
-	printf("%s\n", device->alive ? "" : " (dead)");
+	if (device->failure)
+		printf(" (dead: %s)\n", device->failure);
+	else
+		printf("%s\n", device->alive ? "" : " (dead)");
 }
 
 static int run(struct call *call)

@@ -42,6 +42,7 @@ const struct verb *const verbs[] = {
 	&verb_start,
 	&verb_stop,
 	&verb_clear,
+	&verb_upgrade,
 	&verb_delete,
 
 	/* Look: numbers about either */

@@ -53,6 +53,7 @@ extern const struct verb verb_cbt;
 /* About ploop itself */
 extern const struct verb verb_help;
 extern const struct verb verb_modules;
+extern const struct verb verb_upgrade;
 extern const struct verb verb_version;
 
 #endif

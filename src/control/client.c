@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -13,6 +14,9 @@
 #include "control/message.h"
 #include "control/rundir.h"
 #include "control/socket.h"
+
+#define RETRIES 100
+#define RETRY_MS 20
 
 struct control_client {
 	int fd;
@@ -104,7 +108,7 @@ int control_call(struct control_client *client, const char *verb, struct json_ob
 	return ask(client, verb, message, ret, err);
 }
 
-int control_connect(const char *name, unsigned timeout_ms, struct control_client **ret, struct ploop_error *err)
+static int try_connect(const char *name, unsigned timeout_ms, struct control_client **ret, struct ploop_error *err)
 {
 	_client_ struct control_client *client = calloc(1, sizeof(*client));
 	struct json_object *hello;
@@ -124,6 +128,24 @@ int control_connect(const char *name, unsigned timeout_ms, struct control_client
 		return r;
 	*ret = take_ptr(client);
 	return 0;
+}
+
+/* Nobody listens, though the device is there: another engine is about to take over. */
+static bool is_between(const char *name, int r)
+{
+	return (r == -ECONNREFUSED || r == -ECONNRESET) && rundir_pid(name);
+}
+
+int control_connect(const char *name, unsigned timeout_ms, struct control_client **ret, struct ploop_error *err)
+{
+	const struct timespec pause = { .tv_nsec = RETRY_MS * 1000000L };
+	int r = try_connect(name, timeout_ms, ret, err);
+
+	for (unsigned i = 0; i < RETRIES && is_between(name, r); i++) {
+		nanosleep(&pause, NULL);
+		r = try_connect(name, timeout_ms, ret, err);
+	}
+	return r;
 }
 
 void control_close(struct control_client *client)

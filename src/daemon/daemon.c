@@ -5,13 +5,17 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "control/node.h"
+#include "daemon/kept.h"
 #include "daemon/stop.h"
+#include "daemon/succeed.h"
 #include "device/device.h"
+#include "device/shadow.h"
 #include "job/complete.h"
 #include "export/export.h"
 #include "image/descriptor.h"
@@ -74,7 +78,7 @@ static int open_stack(struct daemon *daemon, struct ploop_error *err)
 	return stack_open(daemon->loop, &what, &daemon->stack, err);
 }
 
-static int open_device(struct daemon *daemon, struct ploop_error *err)
+int daemon_open_device(struct daemon *daemon, struct ploop_error *err)
 {
 	struct device_config config = {
 		.loop = daemon->loop,
@@ -82,6 +86,7 @@ static int open_device(struct daemon *daemon, struct ploop_error *err)
 		.nlevels = daemon->stack->nlevels,
 		.read_only = daemon->stack->read_only,
 		.on_full = daemon->request.fail_when_full ? DEVICE_FULL_ERROR : DEVICE_FULL_STOP,
+		.shadow = daemon->shadow,
 		.event = device_event,
 		.event_data = daemon,
 	};
@@ -199,10 +204,14 @@ static void export_gone(void *data)
 	daemon_stop(daemon, true, NULL);
 }
 
-static int start_export(struct daemon *daemon, struct ploop_error *err)
+static void export_kept(void *data)
 {
-	const struct export_ops *ops;
-	struct export_config config = {
+	kept_save(data);
+}
+
+void daemon_export_config(struct daemon *daemon, struct export_config *ret)
+{
+	*ret = (struct export_config){
 		.loop = daemon->loop,
 		.device = daemon->device,
 		.name = daemon->name,
@@ -210,12 +219,37 @@ static int start_export(struct daemon *daemon, struct ploop_error *err)
 		.read_only = daemon->stack->read_only,
 		.logical_block = 512,
 		.gone = export_gone,
+		.kept = export_kept,
 		.data = daemon,
 	};
+}
+
+static int start_export(struct daemon *daemon, struct ploop_error *err)
+{
+	const struct export_ops *ops;
+	struct export_config config;
 	int r;
 
+	daemon_export_config(daemon, &config);
 	r = choose_front_end(daemon->request.front_end, &ops, err);
 	return r < 0 ? r : ops->start(&config, export_started, daemon, &daemon->export, err);
+}
+
+/* What a device must have from the start to outlive this process. */
+static int prepare_keeping(struct daemon *daemon, struct ploop_error *err)
+{
+	int r;
+
+	if (daemon->keeper < 0)
+		return 0;
+	r = loop_hold(daemon->loop, daemon->keeper);
+	if (r == 0)
+		r = shadow_new(&daemon->shadow);
+	if (r < 0)
+		return error_sys(err, r, PLOOP_EXIT_SYS, "%s", daemon->name);
+	(void)rundir_own(daemon->name, getppid(), getpid());
+	keeper_watch(daemon);
+	return 0;
 }
 
 static int start(struct daemon *daemon, struct ploop_error *err)
@@ -226,11 +260,13 @@ static int start(struct daemon *daemon, struct ploop_error *err)
 	if (r < 0)
 		return r;
 	daemon->named = true;
-	r = lock_descriptor(daemon, err);
+	r = prepare_keeping(daemon, err);
+	if (r == 0)
+		r = lock_descriptor(daemon, err);
 	if (r == 0)
 		r = open_stack(daemon, err);
 	if (r == 0)
-		r = open_device(daemon, err);
+		r = daemon_open_device(daemon, err);
 	if (r == 0)
 		r = start_export(daemon, err);
 	return r;
@@ -240,10 +276,22 @@ static void starter_ended(struct starter *starter, bool keep)
 {
 	struct daemon *daemon = container_of(starter, struct daemon, starter);
 
-	if (keep)
+	if (keep) {
+		daemon->kept = true;
+		kept_save(daemon);
 		return;
+	}
 	log_info("%s: who asked for the device is gone before it was kept", daemon->name);
 	daemon_stop_when_idle(daemon);
+}
+
+void daemon_save(struct daemon *daemon)
+{
+	struct ploop_error err;
+
+	if (state_save(&daemon->state, &err) < 0)
+		log_error("%s: %s", daemon->name, err.text);
+	kept_save(daemon);
 }
 
 void daemon_start(struct daemon *daemon)

@@ -13,7 +13,8 @@
  * socket, answer to the starter. Down, in this order: front end (the last that may say "in use"), control socket, device
  * (which makes everything durable), image files, nodes and run directory, answer to who asked, exit.
  *
- * Until the starter says "keep" the device is its: if it dies before, the device goes too.
+ * Until the starter says "keep" the device is its: if it dies before, the device goes too. From then on it has a keeper (keeper.h),
+ * and should we die, another engine takes over: succeed.c is its way up.
  */
 #ifndef DAEMON_DAEMON_H
 #define DAEMON_DAEMON_H
@@ -44,6 +45,7 @@ struct stack;
 enum daemon_phase {
 	DAEMON_OPENING,
 	DAEMON_SERVING,
+	DAEMON_LEAVING,  /* another engine comes: see upgrade.c */
 	DAEMON_STOPPING, /* the front end is asked whether it can go */
 	DAEMON_CLOSING,
 	DAEMON_CLOSED,
@@ -61,6 +63,10 @@ struct daemon {
 	enum daemon_phase phase;
 	int refuge; /* see self_find_root() */
 	struct loop *loop;
+	int keeper;     /* the socket to it; negative: there is none */
+	bool kept;      /* the device is wanted: should we die, another engine takes over */
+	struct loop_watch keeper_gone;
+	struct shadow *shadow; /* what is answered; NULL without a keeper */
 	struct open_request request;
 	char name[RUNDIR_NAME];
 	bool named;
@@ -90,6 +96,14 @@ struct daemon {
 
 /* Starts; the answer goes to the starter when it is known. The loop must run afterwards in any case. */
 void daemon_start(struct daemon *daemon);
+
+/* For those who take a device over: succeed.h. */
+int daemon_open_device(struct daemon *daemon, struct ploop_error *err);
+struct export_config;
+void daemon_export_config(struct daemon *daemon, struct export_config *ret);
+
+/* The state has changed: for all to see, and for the next engine. */
+void daemon_save(struct daemon *daemon);
 
 /* Stops when nobody has the device open; `force`: in any case. `peer` (may be NULL) gets the answer, when it is known. */
 void daemon_stop(struct daemon *daemon, bool force, struct server_peer *peer);

@@ -61,8 +61,7 @@ static void told(void *data, int result)
 	daemon->grow.telling = daemon->grow.stop = false;
 	daemon->grow.stopper = NULL;
 	daemon->state.size = device_size(daemon->device);
-	if (state_save(&daemon->state, &err) < 0)
-		log_error("%s: %s", daemon->name, err.text);
+	daemon_save(daemon);
 	if (result < 0) {
 		error_sys(&err, result, PLOOP_EXIT_DEVIOC,
 			  "%s: the image has its new size, but %s does not take it; grow it again", daemon->name,

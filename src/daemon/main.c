@@ -2,6 +2,8 @@
 /*
  * main.c - ploopd [--foreground] [TEXT]: reads one request (control/open.h) from standard input, answers there, and serves the
  * device. TEXT is for the eyes of who reads `ps`.
+ *
+ * Not in the foreground it becomes two processes, keeper and engine (keeper.h), unless PLOOPD_ALONE is in the environment.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -10,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <syslog.h>
@@ -21,7 +24,10 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "daemon/daemon.h"
+#include "daemon/keeper.h"
+#include "daemon/kept.h"
 #include "daemon/self.h"
+#include "daemon/succeed.h"
 
 #define RING_DEPTH 512
 
@@ -70,7 +76,8 @@ static int block_signals(sigset_t *set)
 	return sigprocmask(SIG_BLOCK, set, NULL) < 0 ? -errno : 0;
 }
 
-static int serve(struct daemon *daemon, struct ploop_error *err)
+/* `kept`: what the engine before left; NULL for the first. */
+static int serve(struct daemon *daemon, struct kept *kept, struct ploop_error *err)
 {
 	struct signals signals = { .daemon = daemon };
 	sigset_t set;
@@ -87,7 +94,10 @@ static int serve(struct daemon *daemon, struct ploop_error *err)
 	r = signals.watch.fd < 0 ? -errno : loop_watch_add(daemon->loop, &signals.watch);
 	if (r < 0)
 		return error_sys(err, r, PLOOP_EXIT_SYS, "signals");
-	daemon_start(daemon);
+	if (kept)
+		daemon_succeed(daemon, kept);
+	else
+		daemon_start(daemon);
 	r = loop_run(daemon->loop);
 	if (r < 0)
 		return error_sys(err, r, PLOOP_EXIT_SYS, "%s: event loop", daemon->name);
@@ -95,6 +105,7 @@ static int serve(struct daemon *daemon, struct ploop_error *err)
 	if (signals.watch.armed)
 		loop_watch_remove(daemon->loop, &signals.watch);
 	close(signals.watch.fd);
+	loop_watch_remove(daemon->loop, &daemon->keeper_gone);
 	loop_free(daemon->loop);
 	return daemon->failure.code;
 }
@@ -104,11 +115,8 @@ static int open_log(const char *path, struct ploop_error *err)
 {
 	_close_ int fd = -EBADF;
 
-	if (!path) {
-		openlog("ploopd", LOG_PID | LOG_NDELAY, LOG_DAEMON);
-		ploop_set_log(to_syslog, NULL);
+	if (!path)
 		return 0;
-	}
 	fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 	if (fd < 0 || dup2(fd, STDERR_FILENO) < 0)
 		return error_sys(err, -errno, PLOOP_EXIT_OPEN, "%s", path);
@@ -135,13 +143,60 @@ static int detach(struct starter *starter)
 	if (fcntl(3, F_SETFD, FD_CLOEXEC) < 0 || setsid() < 0 || chdir("/") < 0)
 		return -errno;
 	umask(0022); /* what is secret says so itself */
+	openlog("ploopd", LOG_PID | LOG_NDELAY, LOG_DAEMON);
 	return 0;
+}
+
+/* The first engine of a device. */
+static int run(struct daemon *daemon, bool foreground, struct ploop_error *err)
+{
+	int r = starter_read(&daemon->starter, &daemon->request, err);
+
+	if (r == 0 && (!foreground || daemon->request.log))
+		r = open_log(daemon->request.log, err);
+	if (r == 0) {
+		self_protect();
+		r = serve(daemon, NULL, err);
+	}
+	if (err->code)
+		starter_refuse(&daemon->starter, err);
+	if (err->code && foreground)
+		fprintf(stderr, "ploopd: %s\n", err->text);
+	return r;
+}
+
+/* One that takes over. What goes wrong goes to the log, as there is nobody else. */
+static int run_successor(struct daemon *daemon, const struct keeper_set *set, struct ploop_error *err)
+{
+	struct kept kept;
+	int r = kept_load(set, &kept, err);
+
+	if (r == 0)
+		r = open_log(kept.request.log, err);
+	close(set->fds[0]);
+	if (r == 0) {
+		self_protect();
+		r = serve(daemon, &kept, err);
+	}
+	if (err->code)
+		log_error("%s", err->text);
+	return r;
+}
+
+static int run_engine(struct daemon *daemon, const struct keeper_engine *engine, struct ploop_error *err)
+{
+	daemon->keeper = engine->socket;
+	if (!engine->kept.n)
+		return run(daemon, false, err);
+	daemon->starter.in = daemon->starter.out = -EBADF;
+	return run_successor(daemon, &engine->kept, err);
 }
 
 int main(int argc, char **argv)
 {
 	bool foreground = argc > 1 && !strcmp(argv[1], "--foreground");
-	struct daemon daemon = { .starter = { .in = STDIN_FILENO, .out = STDOUT_FILENO, .keep = true } };
+	struct daemon daemon = { .keeper = -EBADF, .starter = { .in = STDIN_FILENO, .out = STDOUT_FILENO, .keep = true } };
+	struct keeper_engine engine;
 	struct ploop_error err = { 0 };
 	int r;
 
@@ -149,29 +204,31 @@ int main(int argc, char **argv)
 		printf("ploopd %s\n", ploop_version());
 		return 0;
 	}
-	if (!foreground) {
+	prctl(PR_SET_NAME, "ploopd");
+	ploop_set_log(foreground ? to_stderr : to_syslog, NULL);
+	if (argc >= 4 && !strcmp(argv[1], "--keeper")) {
+		openlog("ploopd", LOG_PID | LOG_NDELAY, LOG_DAEMON);
+		daemon.refuge = atoi(argv[3]);
+		keeper_resume(argv[2], argv[3], &engine);
+		r = run_engine(&daemon, &engine, &err);
+	} else if (foreground) {
+		(void)rundir_prepare(NULL); /* if it fails, taking a name says why */
+		daemon.refuge = self_isolate();
+		r = run(&daemon, true, &err);
+	} else {
 		daemon.starter = (struct starter){ .in = STDIN_FILENO, .out = STDIN_FILENO };
 		r = fork();
 		if (r)
 			return r < 0 ? PLOOP_EXIT_SYS : 0;
 		if (detach(&daemon.starter) < 0)
 			return PLOOP_EXIT_SYS;
-	} else {
-		ploop_set_log(to_stderr, NULL);
-	}
-	r = starter_read(&daemon.starter, &daemon.request, &err);
-	if (r == 0 && (!foreground || daemon.request.log))
-		r = open_log(daemon.request.log, &err);
-	if (r == 0) {
-		(void)rundir_prepare(NULL); /* if it fails, taking a name says why */
+		(void)rundir_prepare(NULL);
 		daemon.refuge = self_isolate();
-		self_protect();
-		r = serve(&daemon, &err);
+		engine = (struct keeper_engine){ .socket = -EBADF };
+		if (!getenv("PLOOPD_ALONE"))
+			keeper_run(daemon.starter.in, daemon.refuge, &engine);
+		r = run_engine(&daemon, &engine, &err);
 	}
-	if (err.code)
-		starter_refuse(&daemon.starter, &err);
-	if (err.code && foreground)
-		fprintf(stderr, "ploopd: %s\n", err.text);
 	state_clear(&daemon.state);
 	open_request_clear(&daemon.request);
 	return r < 0 ? (int)(err.code ? err.status : daemon.failure.status) : 0;

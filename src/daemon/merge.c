@@ -49,7 +49,6 @@ static void unlock_levels(struct daemon *daemon, unsigned from, unsigned end)
 static void forget_levels(struct daemon *daemon, unsigned first, unsigned last)
 {
 	struct device_state *state = &daemon->state;
-	struct ploop_error err;
 	unsigned gone = last - first + 1;
 
 	stack_drop(daemon->stack, first, last);
@@ -59,8 +58,7 @@ static void forget_levels(struct daemon *daemon, unsigned first, unsigned last)
 	}
 	memmove(&state->images[first], &state->images[last + 1], (state->nimages - last - 1) * sizeof(*state->images));
 	state->nimages -= gone;
-	if (state_save(state, &err) < 0)
-		log_error("%s: %s", daemon->name, err.text);
+	daemon_save(daemon);
 }
 
 /* Over, one way or the other. */

@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "control/message.h"
 #include "daemon/daemon.h"
+#include "daemon/kept.h"
 #include "device/device.h"
 #include "image/stack.h"
 
@@ -51,8 +52,7 @@ static void pushed(struct daemon *daemon)
 	state->images[state->nimages] = strdup(stack->levels[stack->nlevels - 1].file->path);
 	if (state->images[state->nimages])
 		state->nimages++;
-	if (state_save(state, &err) < 0)
-		log_error("%s: %s", daemon->name, err.text);
+	daemon_save(daemon);
 	log_info("%s: new top %s", daemon->name, top_of(daemon));
 }
 
@@ -68,6 +68,7 @@ static void push_done(void *data, int result)
 		error_sys(&err, result, PLOOP_EXIT_DEVIOC, "%s: cannot take the new top %s", daemon->name,
 			  daemon->stack->levels[daemon->stack->nlevels - 1].file->path);
 		stack_pop(daemon->stack);
+		kept_save(daemon);
 		server_refuse(peer, &err);
 		return;
 	}
@@ -122,6 +123,7 @@ void daemon_push(struct daemon *daemon, struct server_peer *peer, struct json_ob
 	if (r == 0)
 		r = stack_push(daemon->loop, daemon->stack, image, &err);
 	if (r == 0) {
+		kept_save(daemon); /* before the device can have it */
 		daemon->pusher = peer;
 		r = device_push(daemon->device, &daemon->stack->levels[daemon->stack->nlevels - 1], push_done, daemon,
 				&err);

@@ -57,7 +57,6 @@ static void replaced(struct daemon *daemon)
 {
 	struct replace_job *job = &daemon->replace;
 	struct device_state *state = &daemon->state;
-	struct ploop_error err;
 	int r = job->folder ? dir_sync(job->folder) : 0;
 
 	if (r < 0)
@@ -68,8 +67,7 @@ static void replaced(struct daemon *daemon)
 	job->lock = -1;
 	free(state->images[job->level]);
 	state->images[job->level] = take_ptr(job->path);
-	if (state_save(state, &err) < 0)
-		log_error("%s: %s", daemon->name, err.text);
+	daemon_save(daemon);
 }
 
 static void done(void *data, int result)

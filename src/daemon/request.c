@@ -9,6 +9,7 @@
 #include "daemon/cbt.h"
 #include "daemon/daemon.h"
 #include "daemon/self.h"
+#include "daemon/succeed.h"
 #include "device/device.h"
 
 static uint64_t *counters(struct daemon *daemon)
@@ -152,6 +153,7 @@ static const struct {
 	{ "track-plant", daemon_track_plant },
 	{ "track-release", daemon_track_release },
 	{ "track-take", daemon_track_take },
+	{ "upgrade", daemon_upgrade },
 };
 
 void daemon_request(void *data, struct server_peer *peer, const char *verb, struct json_object *arguments)

@@ -34,8 +34,9 @@ int starter_read(struct starter *starter, struct open_request *ret, struct ploop
 
 static void end(struct starter *starter, bool keep)
 {
-	starter_close(starter);
+	/* First, as who waits for the end of the connection takes it for done. */
 	starter->ended(starter, keep);
+	starter_close(starter);
 }
 
 static void wait_for_keep(struct starter *starter)

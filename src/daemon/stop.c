@@ -15,8 +15,10 @@
 #include "base/log.h"
 #include "control/message.h"
 #include "daemon/daemon.h"
+#include "daemon/keeper.h"
 #include "daemon/self.h"
 #include "device/device.h"
+#include "device/shadow.h"
 #include "export/export.h"
 #include "image/stack.h"
 
@@ -32,6 +34,8 @@ static void finish(struct daemon *daemon)
 	daemon->disk_lock = -EBADF;
 	stack_close(daemon->stack);
 	daemon->stack = NULL;
+	shadow_close(daemon->shadow);
+	daemon->shadow = NULL;
 	if (daemon->named)
 		rundir_remove(daemon->name);
 	daemon->phase = DAEMON_CLOSED;
@@ -101,6 +105,8 @@ static void export_stopped(void *data, int result)
 
 	if (result == 0) {
 		daemon->export = NULL;
+		daemon->kept = false;
+		(void)keeper_forget(daemon->keeper);
 		close_device(daemon);
 		return;
 	}

@@ -31,6 +31,14 @@
 #define HUGE_PART (16u << 20)
 #define LARGE (128 * 1024) /* bytes: worth another thread */
 #define AHEAD 2u           /* messages received by other threads at once */
+#define IDLE_NS UINT64_C(1000000000)
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23 /* Linux 5.14 */
+#endif
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24 /* Linux 5.18 */
+#endif
 
 static void channel_receive(struct fuse_channel *channel);
 
@@ -41,14 +49,60 @@ static void *request_message(struct fuse_request *request)
 
 /* The pool */
 
+/* Makes all pages of the request be there. */
+static void request_touch(struct fuse_request *request)
+{
+	char *memory = request->memory - PAGE;
+
+	if (request->there)
+		return;
+	request->there = true;
+	if (!madvise(memory, STRIDE, MADV_POPULATE_WRITE))
+		return;
+	for (size_t at = 0; at < STRIDE; at += PAGE)
+		*(volatile char *)(memory + at) = 0;
+}
+
 static struct fuse_request *channel_get(struct fuse_channel *channel)
 {
 	struct list *node = list_pop(&channel->free);
+	struct fuse_request *request;
 
 	if (!node)
 		return NULL;
 	channel->busy++;
-	return container_of(node, struct fuse_request, node);
+	request = container_of(node, struct fuse_request, node);
+	request_touch(request);
+	return request;
+}
+
+static bool give_back(void *memory, size_t length)
+{
+	return !madvise(memory, length, MADV_DONTNEED_LOCKED) || !madvise(memory, length, MADV_DONTNEED);
+}
+
+/* Nothing came for a while: all but the memory of one request goes. */
+static void channel_shrink(struct fuse_channel *channel)
+{
+	if (!give_back(channel->memory + STRIDE, (size_t)STRIDE * (channel->depth - 1)))
+		return;
+	for (unsigned i = 1; i < channel->depth; i++)
+		channel->requests[i].there = false;
+	/* The first is to be the next. */
+	list_remove(&channel->requests[0].node);
+	list_push_front(&channel->free, &channel->requests[0].node);
+}
+
+static void channel_idle(struct loop_timer *timer)
+{
+	struct fuse_channel *channel = container_of(timer, struct fuse_channel, idle_timer);
+
+	if (!channel->busy && channel->received == channel->seen) {
+		channel_shrink(channel);
+		return; /* the next message sets the timer again */
+	}
+	channel->seen = channel->received;
+	loop_timer_set(channel->loop, &channel->idle_timer, IDLE_NS);
 }
 
 void fuse_channel_put(struct fuse_request *request)
@@ -78,6 +132,7 @@ static void channel_end(struct fuse_channel *channel)
 	if (channel->over)
 		return;
 	channel->over = true;
+	loop_timer_cancel(channel->loop, &channel->idle_timer);
 	channel->ended(channel);
 }
 
@@ -87,6 +142,9 @@ static void channel_take(struct fuse_request *request, int result)
 	struct fuse_channel *channel = request->channel;
 
 	if (result > 0) {
+		channel->received++;
+		if (!channel->idle_timer.armed && !channel->over)
+			loop_timer_set(channel->loop, &channel->idle_timer, IDLE_NS);
 		channel->handle(channel, request, request_message(request), (size_t)result);
 		return;
 	}
@@ -234,6 +292,7 @@ int fuse_channel_init(struct fuse_channel *channel)
 {
 	list_init(&channel->free);
 	channel->task.run = channel_run;
+	channel->idle_timer.expired = channel_idle;
 	channel->watch = (struct loop_watch){ .fd = channel->fd, .events = POLLIN, .ready = channel_ready };
 	channel->memory = io_buffer_new((size_t)STRIDE * channel->depth);
 	channel->requests = io_buffer_new(channel->depth * sizeof(*channel->requests));
@@ -266,6 +325,7 @@ int fuse_channel_start(struct fuse_channel *channel)
 void fuse_channel_close(struct fuse_channel *channel)
 {
 	channel->over = channel->closing = true;
+	loop_timer_cancel(channel->loop, &channel->idle_timer);
 	loop_watch_remove(channel->loop, &channel->watch);
 	loop_defer(channel->loop, &channel->task);
 }

@@ -5,7 +5,10 @@
  * A request is received into memory of a pool so that the data of a write begins on a page: it goes to the disk from there,
  * without a copy. The same memory takes the data of a read. A request keeps it until its reply is written; when all are in
  * use, nothing more is received and the kernel queues. Requests are taken last in, first out, so that a device that is never
- * asked for much touches little memory.
+ * asked for much touches little memory; and what was touched is given back when nothing comes for a while.
+ *
+ * A process that is killed while the kernel copies a message to it loses that message, with an error for who asked, if a page that
+ * it goes to is not there: the kernel does not wait for one on behalf of the dead. So all pages are there before.
  *
  *	free -> receiving -> handle() -> fuse_channel_reply() -> reply written -> free
  *	                            `-> fuse_channel_put() -> free
@@ -33,6 +36,7 @@ struct fuse_request {
 	struct list node;    /* in fuse_channel.free */
 	void *handle;        /* libfuse's */
 	char *memory;        /* FUSE_TRANSFER_MAX bytes on a page */
+	bool there;          /* all pages of it */
 	struct loop_completion received, replied;
 	struct iovec reply[2];
 	char head[FUSE_REPLY_HEAD]; /* what reply[0] points to */
@@ -60,6 +64,8 @@ struct fuse_channel {
 	bool bulk;        /* the last message was large */
 	unsigned reading; /* messages that threads of the ring are receiving */
 	bool empty;       /* one of them found nothing */
+	struct loop_timer idle_timer;
+	uint64_t received, seen; /* messages; and as many as there were when the timer expired last */
 };
 
 /* -ENOMEM. What it made is given back by fuse_channel_fini(), also after a failure. The descriptor stays the caller's. */

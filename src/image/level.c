@@ -108,6 +108,20 @@ int level_open(const struct level_request *request, struct delta *delta, int *re
 	return r;
 }
 
+int level_adopt(const struct level_request *request, int lock, const char *path, struct io_file **ret,
+		struct ploop_error *err)
+{
+	int r;
+
+	if (lock < 0)
+		return io_open(request->loop, request->module, path, request->write ? IO_RDWR : IO_RDONLY, ret, err);
+	/* Whichever of the two it was: what is wanted is held, and what is not is given back. */
+	r = lock_file(lock, FILE_LOCK_NONE, request->write ? FILE_LOCK_WRITE : FILE_LOCK_READ, path, err);
+	if (r == 0 && !request->write)
+		r = lock_file(lock, FILE_LOCK_WRITE, FILE_LOCK_READ, path, err);
+	return r < 0 ? r : open_again(request, lock, path, ret, err);
+}
+
 int level_parse(struct delta *delta, uint32_t cluster, struct ploop_error *err)
 {
 	const char *path = delta->file->path;

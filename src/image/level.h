@@ -31,6 +31,11 @@ struct level_request {
  */
 int level_open(const struct level_request *request, struct delta *delta, int *ret_lock, struct ploop_error *err);
 
+/* Opens a file whose lock another process of ours had, and which the caller holds as `lock` now; -1: there is none, and it is found
+ * by its path. Of the request: loop, module and write. */
+int level_adopt(const struct level_request *request, int lock, const char *path, struct io_file **ret,
+		struct ploop_error *err);
+
 /* Reads the header by delta->format. `cluster` is for formats that do not store one. */
 int level_parse(struct delta *delta, uint32_t cluster, struct ploop_error *err);
 

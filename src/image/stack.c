@@ -20,6 +20,7 @@
 #include "image/dir.h"
 #include "image/extension.h"
 #include "image/level.h"
+#include "image/stack-private.h"
 #include "image/tree.h"
 
 static void cleanup_stack(struct stack **stack)
@@ -27,7 +28,7 @@ static void cleanup_stack(struct stack **stack)
 	stack_close(*stack);
 }
 
-static struct stack *stack_new(unsigned nlevels, bool read_only)
+struct stack *stack_new(unsigned nlevels, bool read_only)
 {
 	struct stack *stack = calloc(1, sizeof(*stack));
 
@@ -237,12 +238,16 @@ static int stack_prepare_writing(struct loop *loop, struct stack *stack, struct 
 	return r;
 }
 
-static int stack_finish(struct loop *loop, struct stack *stack, uint32_t cluster, struct ploop_error *err)
+int stack_finish(struct loop *loop, struct stack *stack, uint32_t cluster,
+		 int (*replay)(void *data, struct stack *stack, struct ploop_error *err), void *data,
+		 struct ploop_error *err)
 {
 	int r = stack_parse(stack, cluster, err);
 
 	if (!r)
 		r = stack_check(stack, err);
+	if (!r && replay && !stack->read_only)
+		r = replay(data, stack, err);
 	if (!r && !stack->read_only)
 		r = stack_prepare_writing(loop, stack, err);
 	return r;
@@ -344,7 +349,7 @@ static int open_descriptor(struct loop *loop, const struct stack_request *reques
 	level.dir = dir;
 	r = open_chain(stack, &level, d, request->outside, chain, (unsigned)n, err);
 	if (!r)
-		r = stack_finish(loop, stack, d->cluster, err);
+		r = stack_finish(loop, stack, d->cluster, NULL, NULL, err);
 	if (!r)
 		*ret = take_ptr(stack);
 	return r;
@@ -406,7 +411,7 @@ static int open_images(struct loop *loop, const struct stack_request *request, s
 	for (unsigned i = 0; i < request->noperands && !r; i++)
 		r = open_image(stack, loop, request, request->operands[i], i ? &format_ploop1 : base, err);
 	if (!r)
-		r = stack_finish(loop, stack, request->cluster, err);
+		r = stack_finish(loop, stack, request->cluster, NULL, NULL, err);
 	if (!r)
 		*ret = take_ptr(stack);
 	return r;

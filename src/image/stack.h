@@ -52,6 +52,24 @@ struct stack {
  */
 int stack_open(struct loop *loop, const struct stack_request *request, struct stack **ret, struct ploop_error *err);
 
+/* The files of a disk that another process of ours had open, and whose locks it never gave up. */
+struct stack_adoption {
+	const char *const *paths; /* base first */
+	const int *locks;         /* their descriptors, of which copies are made; -1 where there are no locks */
+	unsigned nlevels;
+	const char *base_format;
+	uint32_t cluster;     /* bytes; for a raw base */
+	const char *descriptor, *snapshot; /* or NULL: what struct stack says of them; they are not opened */
+	bool read_only;
+	const struct io_ops *module; /* NULL: chosen per file */
+	/* Called when all files are open and fit one another, before anything is written. */
+	int (*replay)(void *data, struct stack *stack, struct ploop_error *err);
+	void *data;
+};
+
+/* stack-adopt.c: opens them again. Blocks. */
+int stack_adopt(struct loop *loop, const struct stack_adoption *what, struct stack **ret, struct ploop_error *err);
+
 /* Changes the lock of one level, see lock_file(). */
 int stack_lock(struct stack *stack, unsigned level, enum file_lock from, enum file_lock to, struct ploop_error *err);
 

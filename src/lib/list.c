@@ -9,6 +9,7 @@
 
 #include "base/cleanup.h"
 #include "base/error.h"
+#include "base/fd.h"
 #include "control/message.h"
 #include "control/node.h"
 #include "control/rundir.h"
@@ -20,6 +21,7 @@ void ploop_device_clear(struct ploop_device *device)
 {
 	free(device->name);
 	free(device->device);
+	free(device->failure);
 	free(device->node);
 	free(device->front_end);
 	free(device->descriptor);
@@ -79,6 +81,17 @@ static void take_state(struct device_state *state, struct device_entry *entry)
 	state_clear(state);
 }
 
+/* What the keeper wrote when it gave up. */
+static char *read_failure(const char *name)
+{
+	char path[PATH_MAX], *text;
+
+	if (rundir_path(name, "failed", path) < 0 || fd_read_file(-1, path, 256, &text, NULL) < 0)
+		return NULL;
+	text[strcspn(text, "\n")] = '\0';
+	return text;
+}
+
 int device_entry_load(const char *name, struct device_entry *ret, struct ploop_error *err)
 {
 	struct device_entry entry = { 0 };
@@ -99,7 +112,10 @@ int device_entry_load(const char *name, struct device_entry *ret, struct ploop_e
 	if (r == 0)
 		take_state(&state, &entry);
 	entry.device.pid = rundir_pid(name);
+	entry.device.engine = rundir_engine(name);
 	entry.device.alive = entry.device.pid != 0;
+	if (!entry.device.alive)
+		entry.device.failure = read_failure(name);
 	entry.device.name = strdup(name);
 	r = node_path(name, 0, path);
 	if (r == 0)

@@ -29,9 +29,9 @@
 #include "lib/settle.h"
 
 #define END_TIMEOUT_MS 30000
+#define KEEP_TIMEOUT_MS 10000
 
-/* $PLOOPD, else beside the running program, else where it is installed. */
-static int find_daemon(char path[PATH_MAX], struct ploop_error *err)
+int find_daemon(char path[PATH_MAX], struct ploop_error *err)
 {
 	const char *wanted = secure_getenv("PLOOPD");
 	ssize_t n;
@@ -171,9 +171,14 @@ int spawn_daemon(const struct open_request *request, struct device_state *ret, i
 int spawn_keep(int connection, struct ploop_error *err)
 {
 	static const char line[] = "{\"verb\":\"keep\"}\n";
+	struct pollfd end = { .fd = connection, .events = POLLIN };
+	char rest[16];
 
 	if (send(connection, line, sizeof(line) - 1, MSG_NOSIGNAL) != (ssize_t)sizeof(line) - 1)
 		return error_sys(err, -errno, PLOOP_EXIT_PROTOCOL, "lost ploopd");
+	/* Its end of the connection goes when the device has its keeper. */
+	if (poll(&end, 1, KEEP_TIMEOUT_MS) > 0)
+		(void)!read(connection, rest, sizeof(rest));
 	return 0;
 }
 

@@ -3,6 +3,7 @@
 #ifndef LIB_PLOOPD_H
 #define LIB_PLOOPD_H
 
+#include <limits.h>
 #include <stdbool.h>
 #include <sys/types.h>
 
@@ -10,6 +11,9 @@
 #include "control/state.h"
 
 struct ploop_error;
+
+/* The program: $PLOOPD, else what lies beside the running program, else where it is installed. */
+int find_daemon(char path[PATH_MAX], struct ploop_error *err);
 
 /*
  * Starts a ploopd and waits until its device can be used. *ret_connection says that we still want it: when it is closed

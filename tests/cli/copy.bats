@@ -341,7 +341,7 @@ nothing_unfinished() {
 	ploop copy -s "$DEV" --flat -d second.hds --rate 10m 2>said &
 	copier=$!
 	wait_for test -e second.hds.ploop-part
-	kill -9 "$(daemon_pid)"
+	kill_daemon
 	if wait "$copier"; then false; fi
 	[ ! -e second.hds ] && [ ! -e second.hds.ploop-part ]
 	ploop umount -d "$DEV"

@@ -23,6 +23,9 @@ device_of() {
 	ploop mount "$@" | sed -n 's/^Adding delta dev=\([^ ]*\) .*(rw)$/\1/p'
 }
 
+# SIGKILL to everything; what happens when only the engine dies is in survive.bats.
+export PLOOPD_ALONE=1
+
 pid_of() {
 	cut -d' ' -f1 "$PLOOP_RUN_DIR/${1#/dev/}/pid"
 }

@@ -30,10 +30,14 @@ hello='{"id":0,"verb":"hello","protocol":1}'
 	exec 8<a.hds
 	ploop mount --log "$PWD/log" a.hds
 	exec 8<&-
-	pid=$(daemon_pid)
-	[ "$(readlink "/proc/$pid/cwd")" = / ]
-	[ "$(readlink "/proc/$pid/fd/0")" = /dev/null ]
-	[ "$(ps -o sid= -p "$pid" | tr -d ' ')" = "$pid" ]
+	for pid in $(daemon_pid) $(engine_pid); do
+		[ "$(readlink "/proc/$pid/cwd")" = / ]
+		[ "$(readlink "/proc/$pid/fd/0")" = /dev/null ]
+		[ "$(ps -o sid= -p "$pid" | tr -d ' ')" = "$(daemon_pid)" ]
+		for fd in "/proc/$pid"/fd/*; do
+			[[ "$(readlink "$fd")" != /dev/pts/* ]]
+		done
+	done
 	open=0
 	for fd in "/proc/$pid"/fd/*; do
 		if [ "$fd" -ef a.hds ]; then open=$((open + 1)); fi
@@ -61,7 +65,7 @@ no_loop_on() {
 	mount -t tmpfs none other
 	ploop mount a.hds
 	umount other
-	[ ! -s "/proc/$(daemon_pid)/mountinfo" ]
+	[ ! -s "/proc/$(daemon_pid)/mountinfo" ] && [ ! -s "/proc/$(engine_pid)/mountinfo" ]
 	# A block device says it best: it can be detached only when nobody has the file system any more.
 	truncate -s 8M ext
 	mkfs.ext4 -q ext

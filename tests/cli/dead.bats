@@ -4,13 +4,6 @@
 load common
 load devices
 
-kill_daemon() {
-	local pid
-	pid=$(daemon_pid "$1")
-	kill -9 "$pid"
-	wait_for is_dead "$pid"
-}
-
 @test "a killed daemon: list shows it as dead, umount clears it" {
 	new_disk a.hds
 	ploop mount -m mnt a.hds

@@ -12,7 +12,7 @@ own_setup() {
 }
 
 own_teardown() {
-	local file mount pid
+	local file mount pids
 	# Also what a failed test left: file systems first, then devices, then daemons that do not answer any more.
 	while read -r mount; do
 		umount -l "$mount"
@@ -20,8 +20,10 @@ own_teardown() {
 	ploop umount --all >/dev/null 2>&1
 	for file in "$BATS_TEST_TMPDIR"/run/*/pid; do
 		[ -f "$file" ] || continue
-		read -r pid _ <"$file"
-		kill -9 "$pid" 2>/dev/null
+		# All of them stop before one of them can replace another.
+		mapfile -t pids < <(cut -d' ' -f1 "$file")
+		kill -STOP "${pids[@]}" 2>/dev/null
+		kill -9 "${pids[@]}" 2>/dev/null
 	done
 	ploop umount --all >/dev/null 2>&1
 	true
@@ -61,8 +63,25 @@ new_descriptor() {
 	EOF
 }
 
+# The process that `list` names: the keeper, where there is one.
 daemon_pid() {
-	cut -d' ' -f1 "run/${1:-ploop0}/pid"
+	head -n 1 "run/${1:-ploop0}/pid" | cut -d' ' -f1
+}
+
+# The process that serves.
+engine_pid() {
+	tail -n 1 "run/${1:-ploop0}/pid" | cut -d' ' -f1
+}
+
+# kill_daemon [NAME]: keeper and engine at once, so that neither can replace the other.
+kill_daemon() {
+	local pids pid
+	mapfile -t pids < <(cut -d' ' -f1 "run/${1:-ploop0}/pid")
+	kill -STOP "${pids[@]}"
+	kill -9 "${pids[@]}"
+	for pid in "${pids[@]}"; do
+		wait_for is_dead "$pid"
+	done
 }
 
 # node_of NAME: the kernel's device behind a name.

@@ -63,7 +63,7 @@ in_system() {
 	run in_system 'mount -t ploop a.hds mnt; umount -l mnt'
 	status_is 0
 	wait_for is_gone run/ploop0
-	run in_system 'mount -t ploop a.hds mnt; kill -9 $(cut -d" " -f1 run/ploop0/pid); sleep 0.3; umount mnt'
+	run in_system 'export PLOOPD_ALONE=1; mount -t ploop a.hds mnt; kill -9 $(cut -d" " -f1 run/ploop0/pid); sleep 0.3; umount mnt'
 	status_is 0
 	nothing_left
 }

@@ -80,7 +80,7 @@ grow_stack() {
 		wait_for sh -c 'ploop merge -d dev/ploop0 --status | grep -q "^running\|^done"'
 		sleep "0.$((RANDOM % 9))"
 		ploop merge -d dev/ploop0 --status >>states
-		kill -9 "$(daemon_pid)"
+		kill_daemon
 		wait "$merge" || :
 		read -r -t 30 line <&9
 		[[ "$line" == stopped* ]]

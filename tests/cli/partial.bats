@@ -3,6 +3,9 @@
 load common
 load devices
 
+# SIGKILL to everything.
+export PLOOPD_ALONE=1
+
 # small_writes DEVICE PID: 4 KiB into each of 24 clusters, made durable; then the process gets SIGKILL. PID 0: nobody does.
 small_writes() {
 	python3 - "$@" <<'PYTHON'

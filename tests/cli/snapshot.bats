@@ -340,8 +340,7 @@ temporary() {
 	[ "$(uuids d | xargs)" = "$B $C $TOP" ]
 	# Its owner dies.
 	temporary
-	kill -9 "$(daemon_pid ploop1)"
-	wait_for is_dead "$(daemon_pid ploop1)"
+	kill_daemon ploop1
 	ploop -v-1 snapshot-delete -u "$B" d
 	[ "$(uuids d | xargs)" = "$C $TOP" ]
 	ploop gc --devices --remove
@@ -515,8 +514,7 @@ temporary() {
 @test "gc --devices: dead ones and names that lead nowhere" {
 	new_ploop
 	ploop mount d
-	kill -9 "$(daemon_pid)"
-	wait_for is_dead "$(daemon_pid)"
+	kill_daemon
 	ln -s /dev/loop-that-was dev/ploop7p1
 	run ploop gc --devices
 	status_is 0

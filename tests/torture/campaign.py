@@ -340,6 +340,7 @@ def main():
     if os.geteuid() or needed or not os.path.exists("/dev/fuse") or not os.path.exists("/dev/loop-control"):
         print(f"not root, no devices, or no {needed}")
         return 77
+    os.environ["PLOOPD_ALONE"] = "1"  # nobody takes over
     work = pathlib.Path(tempfile.mkdtemp(dir=args.folder, prefix="ploop-campaign-"))
     os.environ["PLOOP_RUN_DIR"], os.environ["PLOOP_DEV_DIR"] = str(work / "run"), str(work / "dev")
     (work / "dev").mkdir()

@@ -402,6 +402,7 @@ def mounted_disk(torture):
 def stopped(torture, case):
     """The client stops and does not go on: the watchdog thaws, and later the client ends as if nothing had been."""
     folder, mount, device = mounted_disk(torture)
+    os.environ["PLOOPD_ALONE"] = "1"  # nobody takes over
     os.environ["PLOOP_FREEZE_SECONDS"] = "1"
     stops = 0
     try:

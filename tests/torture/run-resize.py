@@ -104,6 +104,7 @@ class Torture:
     def kill_daemon(self, size, sectors, seconds):
         """Kills ploopd so long after it came up. The client says that it failed, or had what it needed."""
         self.fresh()
+        os.environ["PLOOPD_ALONE"] = "1"
         client = subprocess.Popen((self.ploop_path, "-v-1", "resize", "-s", size, str(self.disk)),
                                   stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         try:
