@@ -81,7 +81,7 @@ nothing_unfinished() {
 
 	# A crash: everything may have changed.
 	change 3
-	kill -9 "$(cut -d' ' -f1 run/ploop0/pid)"
+	kill_daemon
 	timeout 20 bash -c 'until ploop list | grep -q "(dead)"; do sleep 0.05; done'
 	ploop umount -d "$DEV"
 	[ "$(dirty "$uuid")" = 67108864 ]

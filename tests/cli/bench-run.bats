@@ -50,7 +50,7 @@ nothing_left() {
 
 @test "depth is measured" {
 	measure --only depth --json >result.json 2>log || [ $? -eq 1 ]
-	[ "$(jq '.results | length' result.json)" -eq 6 ]
+	[ "$(jq '.results | length' result.json)" -eq 7 ]
 	[ "$(jq '[.results[] | .subjects[]? | select(.problem or .rate <= 0)] | length' result.json)" -eq 0 ]
 	[ "$(jq .skipped result.json)" -eq 0 ]
 	nothing_left

@@ -4,7 +4,8 @@
 load common
 
 own_setup() {
-	export PLOOP_RUN_DIR="$BATS_TEST_TMPDIR/run"
+	export PLOOP_RUN_DIR="$BATS_TEST_TMPDIR/run" PLOOP_DEV_DIR="$BATS_TEST_TMPDIR/dev"
+	mkdir dev
 	writer=
 }
 
@@ -27,7 +28,7 @@ device_of() {
 export PLOOPD_ALONE=1
 
 pid_of() {
-	cut -d' ' -f1 "$PLOOP_RUN_DIR/${1#/dev/}/pid"
+	cut -d' ' -f1 "$PLOOP_RUN_DIR/${1##*/}/pid"
 }
 
 @test "kill -9 of ploopd: everything that was flushed is there" {

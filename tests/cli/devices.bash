@@ -84,9 +84,12 @@ kill_daemon() {
 	done
 }
 
-# node_of NAME: the kernel's device behind a name.
+# node_of NAME: the kernel's device behind a name. is_detached() knows it again by its number.
 node_of() {
-	readlink "dev/$1"
+	local node
+	node=$(readlink "dev/$1")
+	cat "/sys/block/${node#/dev/}/diskseq" >"$BATS_TEST_TMPDIR/.diskseq-${node#/dev/}"
+	echo "$node"
 }
 
 # wait_for COMMAND..: tries it for five seconds.
@@ -116,9 +119,10 @@ is_not_mounted() {
 	fi
 }
 
-# is_detached NODE: the loop device has no file.
+# is_detached NODE: the loop device has no file, or somebody else's since node_of() named it.
 is_detached() {
-	[ ! -e "/sys/block/${1#/dev/}/loop/backing_file" ]
+	[ ! -e "/sys/block/${1#/dev/}/loop/backing_file" ] ||
+		! cmp -s "/sys/block/${1#/dev/}/diskseq" "$BATS_TEST_TMPDIR/.diskseq-${1#/dev/}"
 }
 
 # nothing_left: no device, name, run directory or daemon.
