@@ -31,24 +31,28 @@
 #define END_TIMEOUT_MS 30000
 #define KEEP_TIMEOUT_MS 10000
 
+/* The daemon beside the program that runs; else the installed one. */
+static void daemon_beside(char path[PATH_MAX])
+{
+	char self[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - sizeof("/ploopd"));
+	char *slash;
+
+	self[n > 0 ? n : 0] = '\0';
+	slash = strrchr(self, '/');
+	if (slash)
+		strcpy(slash, "/ploopd");
+	snprintf(path, PATH_MAX, "%s", slash && !access(self, X_OK) ? self : PLOOPD_PATH);
+}
+
 int find_daemon(char path[PATH_MAX], struct ploop_error *err)
 {
 	const char *wanted = secure_getenv("PLOOPD");
-	ssize_t n;
 
-	if (wanted && *wanted) {
+	if (wanted && *wanted)
 		snprintf(path, PATH_MAX, "%s", wanted);
-	} else {
-		char *slash;
-
-		n = readlink("/proc/self/exe", path, PATH_MAX - sizeof("/ploopd"));
-		path[n > 0 ? n : 0] = '\0';
-		slash = strrchr(path, '/');
-		if (slash)
-			strcpy(slash, "/ploopd");
-		if (!slash || access(path, X_OK) < 0)
-			snprintf(path, PATH_MAX, "%s", PLOOPD_PATH);
-	}
+	else
+		daemon_beside(path);
 	if (access(path, X_OK) < 0)
 		return error_sys(err, -errno, PLOOP_EXIT_SYS,
 				 "%s: cannot run the daemon; the variable PLOOPD can say where it is", path);
