@@ -105,7 +105,7 @@ has_said() {
 	wait_for has_said said
 	node=$(head -n 1 said) kept=$(tail -n 1 said)
 	fio --name=a --filename="$node" --rw=randwrite --bs=4k --size=32m --iodepth=16 --ioengine=libaio --direct=1 --fsync=64 \
-		--verify=crc32c --time_based --runtime="${PLOOP_KILL_SECONDS:-15}" --do_verify=1 --verify_fatal=1 >fio.out 2>&1 3>&- &
+		--verify=crc32c --time_based --runtime="${PLOOP_KILL_SECONDS:-15}" --verify_backlog=128 --verify_fatal=1 >fio.out 2>&1 3>&- &
 	fio=$!
 	kills=0
 	while sleep 3; kill -0 $fio 2>/dev/null; do
